@@ -1,0 +1,42 @@
+# spate_layer(NAME [FOLDER folder] SOURCES ... [DEPS layers...] [LIBS targets...])
+#
+# One folder of src/ as a static library, spate_NAME. A layer's headers are reached as "folder/header.h" through an include
+# root of its own that holds nothing but a link to that folder, so including a layer that is not among DEPS (or among
+# theirs) fails to build.
+function(spate_layer name)
+  cmake_parse_arguments(arg "" "FOLDER" "SOURCES;DEPS;LIBS" ${ARGN})
+  if(NOT arg_FOLDER)
+    set(arg_FOLDER ${name})
+  endif()
+  set(root ${CMAKE_BINARY_DIR}/include/${name})
+  get_filename_component(parent ${root}/${arg_FOLDER} DIRECTORY)
+  file(MAKE_DIRECTORY ${parent})
+  file(CREATE_LINK ${CMAKE_SOURCE_DIR}/src/${arg_FOLDER} ${root}/${arg_FOLDER} SYMBOLIC)
+
+  add_library(spate_${name} STATIC ${arg_SOURCES})
+  target_include_directories(spate_${name} PUBLIC ${root})
+  spate_compile_options(spate_${name})
+  list(TRANSFORM arg_DEPS PREPEND spate_)
+  target_link_libraries(spate_${name} PUBLIC ${arg_DEPS} ${arg_LIBS})
+endfunction()
+
+# What every target of the project is compiled with.
+function(spate_compile_options target)
+  target_compile_options(${target} PRIVATE -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Wundef -Werror)
+  # Results must not depend on what the compiler chooses to contract: kernels ask for fused multiply-adds by name.
+  target_compile_options(${target} PRIVATE -ffp-contract=off)
+  if(SPATE_SANITIZE)
+    target_compile_options(${target} PRIVATE -fsanitize=${SPATE_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+    target_link_options(${target} PUBLIC -fsanitize=${SPATE_SANITIZE})
+  endif()
+endfunction()
+
+# spate_test(NAME SOURCES ... DEPS layers...): one GoogleTest executable, its cases run by ctest one by one.
+function(spate_test name)
+  cmake_parse_arguments(arg "" "" "SOURCES;DEPS;LIBS" ${ARGN})
+  add_executable(${name}_test ${arg_SOURCES})
+  spate_compile_options(${name}_test)
+  list(TRANSFORM arg_DEPS PREPEND spate_)
+  target_link_libraries(${name}_test PRIVATE ${arg_DEPS} ${arg_LIBS} spate_testing GTest::gtest GTest::gmock GTest::gtest_main)
+  gtest_discover_tests(${name}_test DISCOVERY_MODE PRE_TEST TEST_PREFIX ${name}. PROPERTIES TIMEOUT 600)
+endfunction()

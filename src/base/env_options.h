@@ -1,0 +1,19 @@
+// The one place that reads environment variables. Each has a command-line option that wins over it.
+#pragma once
+
+#include <string>
+
+namespace spate {
+
+struct EnvOptions {
+  std::string isa;        // SPATE_ISA: portable | avx2 | avx512 | amx; empty picks the best the processor has
+  std::string log_level;  // SPATE_LOG: debug | info | warn | error; empty means warn
+  std::string
+      test_data;    // SPATE_TEST_DATA: folder of the shared test data; empty means ../shared beside the source tree
+  bool ci = false;  // CI=true: absent test data is a failure, not a skip
+};
+
+// Read once, at the first call.
+const EnvOptions& env_options();
+
+}  // namespace spate

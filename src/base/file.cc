@@ -1,0 +1,60 @@
+#include "base/file.h"
+
+#include <array>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace spate {
+
+Result<std::string> read_file(const std::string& path) {
+  std::FILE* file = path == "-" ? stdin : std::fopen(path.c_str(), "rbe");
+  if (file == nullptr) return Error::io(path, std::strerror(errno));
+  std::string text;
+  std::array<char, 1 << 16> buffer;
+  while (size_t n = std::fread(buffer.data(), 1, buffer.size(), file)) text.append(buffer.data(), n);
+  const int error = std::ferror(file) ? errno : 0;
+  if (file != stdin) std::fclose(file);
+  if (error != 0) return Error::io(path == "-" ? "standard input" : path, std::strerror(error));
+  return text;
+}
+
+Result<AtomicFile> AtomicFile::create(const std::string& path) {
+  std::string temporary = path + ".XXXXXX";
+  const int fd = mkstemp(temporary.data());
+  if (fd < 0) return Error::io(path, fmt::format("cannot be written: {}", std::strerror(errno)));
+  const mode_t mask = umask(0);
+  umask(mask);
+  fchmod(fd, 0666 & ~mask);
+  std::FILE* file = fdopen(fd, "wb");
+  if (file == nullptr) {
+    const int error = errno;
+    ::close(fd);
+    unlink(temporary.c_str());
+    return Error::io(path, std::strerror(error));
+  }
+  return AtomicFile(path, temporary, file);
+}
+
+AtomicFile::~AtomicFile() {
+  if (file_ == nullptr) return;
+  file_.reset();
+  unlink(temporary_.c_str());
+}
+
+Result<void> AtomicFile::write(const void* data, size_t n_bytes) {
+  if (std::fwrite(data, 1, n_bytes, file_.get()) == n_bytes) return {};
+  return Error::io(path_, fmt::format("cannot be written: {}", std::strerror(errno)));
+}
+
+Result<void> AtomicFile::commit() {
+  const bool flushed = std::fflush(file_.get()) == 0 && fsync(fileno(file_.get())) == 0;
+  if (!flushed || rename(temporary_.c_str(), path_.c_str()) != 0)
+    return Error::io(path_, fmt::format("cannot be written: {}", std::strerror(errno)));
+  file_.reset();
+  return {};
+}
+
+}  // namespace spate

@@ -1,0 +1,40 @@
+// Whole files: read one, or write one so that a reader never sees half of it.
+#pragma once
+
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "base/error.h"
+
+namespace spate {
+
+// The file's bytes; "-" reads standard input to its end. Error kIo.
+Result<std::string> read_file(const std::string& path);
+
+// Writes beside the target, flushes to the disk, then renames: the target is either as before or complete. Not
+// committed: the temporary file is removed.
+class AtomicFile {
+ public:
+  static Result<AtomicFile> create(const std::string& path);
+  AtomicFile(AtomicFile&&) noexcept = default;
+  AtomicFile& operator=(AtomicFile&&) noexcept = default;
+  ~AtomicFile();
+
+  Result<void> write(const void* data, size_t n_bytes);
+  Result<void> write(std::string_view text) { return write(text.data(), text.size()); }
+  Result<void> commit();
+
+ private:
+  struct Close {
+    void operator()(std::FILE* file) const { std::fclose(file); }
+  };
+  AtomicFile(std::string path, std::string temporary, std::FILE* file)
+      : path_(std::move(path)), temporary_(std::move(temporary)), file_(file) {}
+
+  std::string path_, temporary_;
+  std::unique_ptr<std::FILE, Close> file_;  // null once committed
+};
+
+}  // namespace spate
