@@ -1,0 +1,24 @@
+// Q4_1: 4-bit codes, scale and offset. w = d * code + m.
+#pragma once
+
+#include "quant/qblock.h"
+
+namespace spate {
+
+template <>
+struct Qblock<QuantType::kQ4_1> {
+  static constexpr int kElems = kSubblock;
+  uint16_t d, m;   // f16
+  uint8_t qs[16];  // low nibbles: elements 0..15; high nibbles: 16..31
+
+  void decode(float* out) const {
+    const float scale = f16_to_f32(d), offset = f16_to_f32(m);
+    for (int i = 0; i < 16; ++i) {
+      out[i] = static_cast<float>(qs[i] & 15) * scale + offset;
+      out[i + 16] = static_cast<float>(qs[i] >> 4) * scale + offset;
+    }
+  }
+};
+static_assert(sizeof(Qblock<QuantType::kQ4_1>) == 20);
+
+}  // namespace spate
