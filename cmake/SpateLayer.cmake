@@ -31,12 +31,15 @@ function(spate_compile_options target)
   endif()
 endfunction()
 
-# spate_test(NAME SOURCES ... DEPS layers...): one GoogleTest executable, its cases run by ctest one by one.
+# spate_test(NAME SOURCES ... DEPS layers...): one GoogleTest executable, its cases run by ctest one by one under the label
+# of the layer they test, the folder's name below tests/.
 function(spate_test name)
   cmake_parse_arguments(arg "" "" "SOURCES;DEPS;LIBS" ${ARGN})
   add_executable(${name}_test ${arg_SOURCES})
   spate_compile_options(${name}_test)
   list(TRANSFORM arg_DEPS PREPEND spate_)
   target_link_libraries(${name}_test PRIVATE ${arg_DEPS} ${arg_LIBS} spate_testing GTest::gtest GTest::gmock GTest::gtest_main)
-  gtest_discover_tests(${name}_test DISCOVERY_MODE PRE_TEST TEST_PREFIX ${name}. PROPERTIES TIMEOUT 600)
+  file(RELATIVE_PATH label ${CMAKE_SOURCE_DIR}/tests ${CMAKE_CURRENT_SOURCE_DIR})
+  string(REGEX REPLACE "/.*" "" label ${label})
+  gtest_discover_tests(${name}_test DISCOVERY_MODE PRE_TEST TEST_PREFIX ${name}. PROPERTIES TIMEOUT 600 LABELS ${label})
 endfunction()
