@@ -58,7 +58,7 @@ build() {
   : >"$log"
   if ! logged "configure ($preset)" "$log" cmake --preset "$preset" "$@" ||
     ! logged "build ($preset)" "$log" cmake --build "build/$preset" --parallel "$(nproc)" --target "${targets[@]}"; then
-    { grep -A 25 -E 'FAILED:|CMake Error' "$log" || tail -n 60 "$log"; } | head -n 120 >&2
+    { grep -A 25 -E 'FAILED:|CMake Error|^ninja: error' "$log" || tail -n 60 "$log"; } | head -n 120 >&2
     say "the whole log: $PWD/$log" >&2
     return 1
   fi
