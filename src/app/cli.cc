@@ -1,0 +1,129 @@
+#include "app/cli.h"
+
+#include <CLI/CLI.hpp>
+#include <csignal>
+#include <cstdio>
+#include <memory>
+#include <new>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <string>
+#include <vector>
+
+#include "app/command.h"
+#include "app/options.h"
+#include "app/text_format.h"
+#include "base/env_options.h"
+#include "base/log.h"
+
+namespace spate::app {
+
+std::span<const Command* const> all_commands() {
+  static constexpr const Command* kCommands[] = {
+#define SPATE_COMMAND(name) &name##_command,
+#include "app/commands.def"
+  };
+  return kCommands;
+}
+
+namespace {
+
+constexpr const char* kExitCodes =
+    "Exit codes:\n"
+    "  0  done\n"
+    "  1  a bug in spate\n"
+    "  2  the command line is not acceptable as written\n"
+    "  3  a file cannot be opened, read or written\n"
+    "  4  a file breaks its format\n"
+    "  5  valid input that this build cannot run: architecture, tensor type, tokenizer, device\n"
+    "  6  out of memory, KV pages or context window\n"
+    "  7  the device failed\n"
+    "  8  stopped by Ctrl-C or SIGTERM; what was generated until then has been printed\n\n"
+    "`spate COMMAND --help` lists a command's options and shows examples.";
+
+int report(int status, std::string_view message) {
+  std::fprintf(stderr, "spate: %s\n", escape_control(message).c_str());
+  return status;
+}
+
+int report(const Error& error) {
+  return report(static_cast<int>(error.code), error.message);
+}
+
+// stdout belongs to a command's result, so the log goes to stderr.
+Result<void> set_up_log(const std::string& level) {
+  auto logger = std::make_shared<spdlog::logger>("spate", std::make_shared<spdlog::sinks::stderr_sink_mt>());
+  logger->set_pattern("spate: %l: %v");
+  log::set_default_logger(std::move(logger));
+  const std::string& wanted = level.empty() ? env_options().log_level : level;
+  for (const char* known : {"", "debug", "info", "warn", "error"}) {
+    if (wanted != known) continue;
+    log::set_level(wanted.empty() ? log::level::warn : log::level::from_str(wanted));
+    return {};
+  }
+  return Error::usage(fmt::format("log level '{}' is none of debug, info, warn, error", wanted));
+}
+
+// The parser of the program and, by command, what to do once it has parsed.
+struct Parser {
+  CLI::App root{"spate serves GGUF language models at concurrency.", "spate"};
+  std::vector<std::pair<CLI::App*, Action>> actions;
+  std::string log_level;
+
+  Parser() {
+    root.set_version_flag("--version", "spate " SPATE_VERSION);
+    root.set_help_flag("-h,--help", "print this help and exit");
+    root.get_formatter()->label("SUBCOMMAND", "COMMAND");
+    root.footer(kExitCodes);
+    root.require_subcommand(0, 1);
+    for (const Command* command : all_commands()) {
+      CLI::App* sub = root.add_subcommand(std::string(command->name), std::string(command->summary));
+      sub->group("Commands");
+      sub->footer("Examples:\n" + std::string(command->examples));
+      Action action = command->setup(*sub);
+      sub->add_option("--log", log_level, "messages on stderr from this level up: debug, info, warn (default), error")
+          ->type_name("LEVEL")
+          ->group(kGeneralGroup);
+      sub->get_help_ptr()->group(kGeneralGroup);
+      actions.emplace_back(sub, std::move(action));
+    }
+  }
+};
+
+int run_parsed(const Parser& parser) {
+  for (const auto& [sub, action] : parser.actions) {
+    if (!sub->parsed()) continue;
+    if (auto log = set_up_log(parser.log_level); !log) return report(log.error());
+    const Result<void> result = action();
+    return result ? 0 : report(result.error());
+  }
+  return report(Error::usage("no command given; `spate --help` lists them"));
+}
+
+std::string usage_message(const Parser& parser, const CLI::ParseError& error) {
+  for (const auto& [sub, action] : parser.actions)
+    if (sub->parsed()) return fmt::format("{}; see `spate {} --help`", error.what(), sub->get_name());
+  return fmt::format("{}; see `spate --help`", error.what());
+}
+
+}  // namespace
+
+int run_command_line(int argc, char** argv) {
+  // A reader that closes our stdout early is no error: writes fail with EPIPE and StandardOutput ends quietly.
+  std::signal(SIGPIPE, SIG_IGN);
+  try {
+    Parser parser;
+    try {
+      parser.root.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+      if (error.get_exit_code() == 0) return parser.root.exit(error);  // --help, --version
+      return report(Error::usage(usage_message(parser, error)));
+    }
+    return run_parsed(parser);
+  } catch (const std::bad_alloc&) {
+    return report(Error::out_of_resources("out of memory"));
+  } catch (const std::exception& error) {
+    return report(kInternalError, fmt::format("internal error: {}", error.what()));
+  }
+}
+
+}  // namespace spate::app

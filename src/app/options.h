@@ -1,0 +1,83 @@
+// Options that several commands share, so that they are spelt, checked and explained alike.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <charconv>
+#include <cmath>
+#include <fmt/format.h>
+#include <functional>
+#include <optional>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "backend/executor.h"
+#include "base/error.h"
+
+namespace spate::app {
+
+// Groups of --help.
+inline constexpr const char* kGeneralGroup = "General";
+inline constexpr const char* kDeviceGroup = "Device";
+inline constexpr const char* kSamplingGroup = "Sampling";
+
+// The whole text as a decimal number; nullopt for anything else, also for nan and what does not fit.
+template <typename T>
+std::optional<T> parse_number(std::string_view text) {
+  T value{};
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  if constexpr (std::is_floating_point_v<T>)
+    if (std::isnan(value)) return std::nullopt;
+  return value;
+}
+
+// An option that takes a number in [min, max]. (CLI11's own conversion reads "010" as 8 and "" as 0.)
+template <typename T>
+CLI::Option* add_number(CLI::App& parser, const std::string& names, T& value, std::type_identity_t<T> min,
+                        std::type_identity_t<T> max, const std::string& description) {
+  const auto parse = [&value, min, max, names](const std::string& text) {
+    const std::optional<T> number = parse_number<T>(text);
+    if (!number || *number < min || *number > max)
+      throw CLI::ValidationError(names, max == std::numeric_limits<T>::max()
+                                            ? fmt::format("'{}' is not a number from {} up", text, min)
+                                            : fmt::format("'{}' is not a number from {} to {}", text, min, max));
+    value = *number;
+  };
+  return parser.add_option_function<std::string>(names, parse, description)
+      ->type_name(std::is_integral_v<T> ? "N" : "X");
+}
+
+// An option that may be given several times, one value each; `take` gets every value and may throw
+// CLI::ValidationError.
+CLI::Option* add_repeatable(CLI::App& parser, const std::string& names, std::function<void(const std::string&)> take,
+                            const std::string& description);
+
+// The positional MODEL. Left empty, it means the bundled model.
+void add_model_option(CLI::App& parser, std::string& path);
+
+// The path given, or the bundled model: looked for beside the executable, in models/ beside it, in ../share/spate/, and
+// in the source tree that the program was built from. Error kIo where it is in none of them.
+Result<std::string> model_path(const std::string& given);
+
+// Where the model runs.
+struct DeviceOptions {
+  std::string device = "auto";  // auto | cpu | cuda
+  int n_threads = 0;            // 0: the physical cores
+  std::string isa;              // empty: SPATE_ISA, else the best the processor has
+  bool no_repack = false;
+};
+void add_device_options(CLI::App& parser, DeviceOptions& options);
+
+// How tokens are drawn.
+struct SamplingOptions {
+  SamplingParams params{.temperature = 0.8f, .top_k = 40, .top_p = 0.95f, .min_p = 0.05f};  // seed: see below
+  std::optional<uint64_t> seed;                                                             // else a random one
+  std::vector<LogitBias> logit_bias;
+
+  // params with the seed given, or with one drawn from the operating system.
+  SamplingParams resolve() const;
+};
+void add_sampling_options(CLI::App& parser, SamplingOptions& options);
+
+}  // namespace spate::app

@@ -1,0 +1,24 @@
+#include "app/standard_output.h"
+
+#include <cerrno>
+#include <cstring>
+#include <unistd.h>
+
+namespace spate::app {
+
+void StandardOutput::write(std::string_view bytes) {
+  while (!bytes.empty() && error_ == 0) {
+    const ssize_t n_written = ::write(STDOUT_FILENO, bytes.data(), bytes.size());
+    if (n_written >= 0)
+      bytes.remove_prefix(static_cast<size_t>(n_written));
+    else if (errno != EINTR)
+      error_ = errno;
+  }
+}
+
+Result<void> StandardOutput::finish() const {
+  if (error_ == 0 || error_ == EPIPE) return {};
+  return Error::io("standard output", std::strerror(error_));
+}
+
+}  // namespace spate::app

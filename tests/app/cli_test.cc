@@ -1,0 +1,107 @@
+// The command line as a whole: help, errors, exit codes.
+#include <csignal>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "app/command.h"
+#include "app/subprocess.h"
+
+#include "support/test_data.h"
+
+namespace spate::testing {
+namespace {
+
+using ::testing::EndsWith;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using ::testing::StartsWith;
+
+// Exactly one line, from us, on stderr; nothing on stdout.
+void expect_error(const Finished& finished, int exit_code, const std::string& part) {
+  EXPECT_EQ(finished.exit_code, exit_code) << finished.err;
+  EXPECT_THAT(finished.err, StartsWith("spate: "));
+  EXPECT_THAT(finished.err, HasSubstr(part));
+  EXPECT_THAT(finished.err, EndsWith("\n"));
+  EXPECT_EQ(std::count(finished.err.begin(), finished.err.end(), '\n'), 1) << finished.err;
+  EXPECT_EQ(finished.out, "");
+}
+
+TEST(CommandLine, Help_ListsEveryCommandAndTheExitCodes) {
+  const Finished finished = run_spate({"--help"});
+  EXPECT_EQ(finished.exit_code, 0);
+  EXPECT_EQ(finished.err, "");
+  for (const app::Command* command : app::all_commands())
+    EXPECT_THAT(finished.out, HasSubstr(std::string(command->summary)));
+  EXPECT_THAT(finished.out, HasSubstr("Exit codes:"));
+}
+
+TEST(CommandLine, HelpOfEveryCommand_HasAnExampleThatNamesIt) {
+  ASSERT_FALSE(app::all_commands().empty());
+  for (const app::Command* command : app::all_commands()) {
+    const std::string name(command->name);
+    const Finished finished = run_spate({name, "--help"});
+    EXPECT_EQ(finished.exit_code, 0) << name;
+    EXPECT_EQ(finished.err, "") << name;
+    const size_t examples = finished.out.find("Examples:");
+    ASSERT_NE(examples, std::string::npos) << name;
+    EXPECT_THAT(finished.out.substr(examples), HasSubstr("spate " + name)) << name;
+  }
+}
+
+TEST(CommandLine, Version_IsOneLine) {
+  const Finished finished = run_spate({"--version"});
+  EXPECT_EQ(finished.exit_code, 0);
+  EXPECT_THAT(finished.out, ::testing::MatchesRegex("spate [0-9]+\\.[0-9]+\\.[0-9]+\n"));
+}
+
+TEST(CommandLine, UsageErrors_ExitWith2) {
+  expect_error(run_spate({}), 2, "no command given");
+  expect_error(run_spate({"frobnicate"}), 2, "frobnicate");
+  expect_error(run_spate({"tokenize", "--frobnicate"}), 2, "--frobnicate");
+  expect_error(run_spate({"tokenize", "--frobnicate"}), 2, "spate tokenize --help");
+  expect_error(run_spate({"run", "-p", "x", "-n", "many"}), 2, "'many'");
+  expect_error(run_spate({"run", "-p", "x", "-n", ""}), 2, "''");
+  expect_error(run_spate({"run", "-p", "x", "--top-p", "1.5"}), 2, "from 0 to 1");
+  expect_error(run_spate({"run", "-p", "x", "--temperature", "nan"}), 2, "'nan'");
+  expect_error(run_spate({"run", "-p", "x", "--device", "abacus"}), 2, "abacus");
+  expect_error(run_spate({"run", "-p", "x", "--isa", "abacus"}), 2, "abacus");
+  expect_error(run_spate({"run", "-p", "x", "--logit-bias", "12"}), 2, "ID=BIAS");
+  expect_error(run_spate({"run", "-p", "x", "--seed", "-1"}), 2, "'-1'");
+  expect_error(run_spate({"inspect", "--log", "shout"}), 2, "shout");
+}
+
+TEST(CommandLine, ControlCharactersInAnError_AreEscaped) {
+  expect_error(run_spate({"inspect", "a\nb\x1b[2J"}), 3, "a\\nb\\x1b[2J");
+}
+
+TEST(CommandLine, FilesThatCannotBeRead_ExitWith3) {
+  for (const char* command : {"run", "inspect", "tokenize", "perplexity"}) {
+    std::vector<std::string> missing{command, "/nonexistent/model.gguf"}, folder{command, "/tmp"};
+    for (auto* arguments : {&missing, &folder}) {
+      if (std::string(command) == "run") arguments->insert(arguments->end(), {"-p", "x"});
+      if (std::string(command) == "perplexity") arguments->push_back(fixture_path("demo/golden.json"));
+    }
+    expect_error(run_spate(missing), 3, "/nonexistent/model.gguf");
+    expect_error(run_spate(folder), 3, "/tmp");
+  }
+}
+
+TEST(CommandLine, AFileThatIsNoModel_ExitsWith4) {
+  const std::string text = fixture_path("demo/golden.json");
+  expect_error(run_spate({"run", text, "-p", "x"}), 4, text);
+  expect_error(run_spate({"inspect", text}), 4, text);
+  expect_error(run_spate({"inspect", text, "--json"}), 4, text);
+  expect_error(run_spate({"tokenize", text}), 4, text);
+}
+
+TEST(CommandLine, ReaderThatLeaves_EndsQuietly) {
+  SpateProcess process({"inspect", "--full"});
+  process.close_stdout();
+  const Finished finished = process.finish();
+  EXPECT_EQ(finished.exit_code, 0);
+  EXPECT_EQ(finished.signal, 0);
+  EXPECT_EQ(finished.err, "");
+}
+
+}  // namespace
+}  // namespace spate::testing
