@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "app/command.h"
+#include "app/help_formatter.h"
 #include "app/options.h"
 #include "app/text_format.h"
 #include "base/env_options.h"
@@ -72,18 +73,20 @@ struct Parser {
   Parser() {
     root.set_version_flag("--version", "spate " SPATE_VERSION);
     root.set_help_flag("-h,--help", "print this help and exit");
-    root.get_formatter()->label("SUBCOMMAND", "COMMAND");
+    root.get_option("--version")->description("print the version and exit");
+    root.formatter(std::make_shared<HelpFormatter>());
     root.footer(kExitCodes);
     root.require_subcommand(0, 1);
     for (const Command* command : all_commands()) {
       CLI::App* sub = root.add_subcommand(std::string(command->name), std::string(command->summary));
       sub->group("Commands");
       sub->footer("Examples:\n" + std::string(command->examples));
+      sub->set_help_flag();  // taken out, to be added again behind the command's own options
       Action action = command->setup(*sub);
       sub->add_option("--log", log_level, "messages on stderr from this level up: debug, info, warn (default), error")
           ->type_name("LEVEL")
           ->group(kGeneralGroup);
-      sub->get_help_ptr()->group(kGeneralGroup);
+      sub->set_help_flag("-h,--help", "print this help and exit")->group(kGeneralGroup);
       actions.emplace_back(sub, std::move(action));
     }
   }

@@ -43,7 +43,7 @@ Result<std::string> model_path(const std::string& given) {
 }
 
 void add_device_options(CLI::App& parser, DeviceOptions& options) {
-  parser.add_option("--device", options.device, "where the model runs: auto (default), cpu, cuda")
+  parser.add_option("--device", options.device, "where the model runs; default auto: the best there is")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
       ->type_name("NAME")
       ->group(kDeviceGroup);
