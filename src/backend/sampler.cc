@@ -1,107 +1,18 @@
 #include "backend/sampler.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
-#include <limits>
 
+#include "backend/softmax.h"
 #include "base/check.h"
 
 namespace spate {
 namespace {
 
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr uint32_t kInContext = 1u << 31;
 constexpr uint32_t kTimesGenerated = kInContext - 1;
 
-// Reductions keep this many partial results, so that the compiler may vectorise them without reordering anything: the
-// result is the same on every machine.
-constexpr size_t kLanes = 16;
-constexpr size_t kBlock = 1024;  // elements summed in float32 before they join a float64 sum
-
-// e^x for x <= 0; 0 below -87, where float32 runs out of normal numbers, and for NaN. Relative error below 2e-7. Ours,
-// not libm's, because it vectorises: a softmax over 152k logits is the sampler's main cost.
-inline float exp_nonpositive(float x) {
-  constexpr float kMin = -87.0f;
-  constexpr float kLog2E = 1.44269504f;
-  constexpr float kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;  // ln 2 = high + low; n * high is exact
-  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
-  const float clamped = x > kMin ? x : kMin;
-  const float shifted = clamped * kLog2E + kRound;
-  const float n = shifted - kRound;
-  const float r = (clamped - n * kLn2High) - n * kLn2Low;  // |r| <= ln 2 / 2: eight Taylor terms leave 6e-9
-  float p = 1.0f / 5040;
-  p = p * r + 1.0f / 720;
-  p = p * r + 1.0f / 120;
-  p = p * r + 1.0f / 24;
-  p = p * r + 1.0f / 6;
-  p = p * r + 0.5f;
-  p = p * r + 1.0f;
-  p = p * r + 1.0f;
-  const int32_t exponent = std::bit_cast<int32_t>(shifted) - std::bit_cast<int32_t>(kRound);
-  const float scale = std::bit_cast<float>((exponent + 127) << 23);
-  return x > kMin ? p * scale : 0.0f;
-}
-
-// e^((logit - max) / temperature) for logit <= max; right for infinite max too.
-inline float softmax_weight(float logit, float max, float temperature) {
-  return logit == max ? 1.0f : exp_nonpositive((logit - max) / temperature);
-}
-
-struct Peak {
-  int32_t token = 0;
-  float logit = -kInfinity;
-};
-
-float block_max(std::span<const float> logits) {
-  float lanes[kLanes];
-  std::fill_n(lanes, kLanes, -kInfinity);
-  size_t i = 0;
-  for (; i + kLanes <= logits.size(); i += kLanes)
-    for (size_t lane = 0; lane < kLanes; ++lane)
-      lanes[lane] = logits[i + lane] > lanes[lane] ? logits[i + lane] : lanes[lane];
-  for (; i < logits.size(); ++i) lanes[0] = logits[i] > lanes[0] ? logits[i] : lanes[0];
-  return *std::max_element(lanes, lanes + kLanes);
-}
-
-// The greatest logit, the first of equals; token 0 where all are -infinity or NaN.
-Peak arg_max(std::span<const float> logits) {
-  Peak best;
-  size_t best_begin = 0;
-  for (size_t begin = 0; begin < logits.size(); begin += kBlock) {
-    const float max = block_max(logits.subspan(begin, std::min(kBlock, logits.size() - begin)));
-    if (max > best.logit) best.logit = max, best_begin = begin;
-  }
-  if (best.logit > -kInfinity)
-    best.token =
-        static_cast<int32_t>(std::find(logits.begin() + best_begin, logits.end(), best.logit) - logits.begin());
-  return best;
-}
-
-// The model's own distribution.
-struct LogSoftmax {
-  Peak peak;
-  float log_sum = 0;  // of e^(logit - peak)
-
-  explicit LogSoftmax(std::span<const float> logits) : peak(arg_max(logits)) {
-    double sum = 0;
-    for (size_t begin = 0; begin < logits.size(); begin += kBlock) {
-      const size_t end = std::min(begin + kBlock, logits.size());
-      float lanes[kLanes] = {};
-      size_t i = begin;
-      for (; i + kLanes <= end; i += kLanes)
-        for (size_t lane = 0; lane < kLanes; ++lane) lanes[lane] += softmax_weight(logits[i + lane], peak.logit, 1);
-      for (; i < end; ++i) lanes[0] += softmax_weight(logits[i], peak.logit, 1);
-      for (const float lane : lanes) sum += lane;
-    }
-    log_sum = static_cast<float>(std::log(sum));
-  }
-
-  float logprob(float logit) const {
-    if (!(logit > -kInfinity)) return -kInfinity;
-    return (logit == peak.logit ? 0 : logit - peak.logit) - log_sum;
-  }
-};
+using softmax::arg_max, softmax::kInfinity, softmax::LogSoftmax, softmax::Peak;
 
 bool ranks_before(const Candidate& a, const Candidate& b) {
   return a.key != b.key ? a.key > b.key : a.token < b.token;
@@ -153,18 +64,21 @@ void start_candidates(std::span<const float> logits, float max, const SamplingPa
   if (sampling.top_k > 0 && static_cast<size_t>(sampling.top_k) < logits.size()) {
     select_top(logits, sampling.top_k, out);
     by_token(out);
-    for (Candidate& c : out) c.weight = softmax_weight(c.key, max, sampling.temperature);
+    for (Candidate& c : out) c.weight = softmax::weight(c.key, max, sampling.temperature);
     std::erase_if(out, [](const Candidate& c) { return c.weight == 0; });
     return;
   }
-  out.clear();
-  float weights[kBlock];
-  for (size_t begin = 0; begin < logits.size(); begin += kBlock) {
-    const size_t n = std::min(kBlock, logits.size() - begin);
-    for (size_t i = 0; i < n; ++i) weights[i] = softmax_weight(logits[begin + i], max, sampling.temperature);
-    for (size_t i = 0; i < n; ++i)
-      if (weights[i] > 0) out.push_back({static_cast<int32_t>(begin + i), logits[begin + i], weights[i]});
-  }
+  out.resize(logits.size());
+  size_t n_kept = 0;
+  softmax::for_each_4(logits, [&](softmax::Float4 four, size_t begin, int) {
+    const softmax::Float4 weights = softmax::weights(four, max, sampling.temperature);
+    const size_t n = std::min<size_t>(4, logits.size() - begin);
+    for (size_t i = 0; i < n; ++i) {
+      out[n_kept] = {static_cast<int32_t>(begin + i), four[i], weights[i]};
+      n_kept += weights[i] > 0;
+    }
+  });
+  out.resize(n_kept);
 }
 
 double total_weight(std::span<const Candidate> candidates) {
