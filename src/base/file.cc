@@ -22,6 +22,9 @@ Result<std::string> read_file(const std::string& path) {
 }
 
 Result<AtomicFile> AtomicFile::create(const std::string& path) {
+  struct stat status = {};
+  if (stat(path.c_str(), &status) == 0 && !S_ISREG(status.st_mode))
+    return Error::io(path, "is not a regular file; it cannot be replaced");
   std::string temporary = path + ".XXXXXX";
   const int fd = mkstemp(temporary.data());
   if (fd < 0) return Error::io(path, fmt::format("cannot be written: {}", std::strerror(errno)));
@@ -45,11 +48,13 @@ AtomicFile::~AtomicFile() {
 }
 
 Result<void> AtomicFile::write(const void* data, size_t n_bytes) {
+  SPATE_CHECK(file_ != nullptr, "write after commit to {}", path_);
   if (std::fwrite(data, 1, n_bytes, file_.get()) == n_bytes) return {};
   return Error::io(path_, fmt::format("cannot be written: {}", std::strerror(errno)));
 }
 
 Result<void> AtomicFile::commit() {
+  SPATE_CHECK(file_ != nullptr, "second commit of {}", path_);
   const bool flushed = std::fflush(file_.get()) == 0 && fsync(fileno(file_.get())) == 0;
   if (!flushed || rename(temporary_.c_str(), path_.c_str()) != 0)
     return Error::io(path_, fmt::format("cannot be written: {}", std::strerror(errno)));

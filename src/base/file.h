@@ -17,13 +17,16 @@ Result<std::string> read_file(const std::string& path);
 // committed: the temporary file is removed.
 class AtomicFile {
  public:
+  // Error kIo: the folder cannot be written, or the path is there and is no regular file (a rename would put a file in
+  // the place of a device or a folder).
   static Result<AtomicFile> create(const std::string& path);
   AtomicFile(AtomicFile&&) noexcept = default;
-  AtomicFile& operator=(AtomicFile&&) noexcept = default;
+  AtomicFile& operator=(AtomicFile&&) = delete;
   ~AtomicFile();
 
   Result<void> write(const void* data, size_t n_bytes);
   Result<void> write(std::string_view text) { return write(text.data(), text.size()); }
+  // Once, after the last write.
   Result<void> commit();
 
  private:

@@ -1,5 +1,6 @@
 #include "base/mapped_file.h"
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cerrno>
@@ -29,6 +30,7 @@ std::mutex regions_mutex;
 struct sigaction previous_action;
 
 void on_sigbus(int signal, siginfo_t* info, void* context) {
+  const int saved_errno = errno;
   const auto address = reinterpret_cast<uintptr_t>(info->si_addr);
   static const auto page_bytes = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
   for (Region& region : regions) {
@@ -36,15 +38,19 @@ void on_sigbus(int signal, siginfo_t* info, void* context) {
     if (end == 0 || address >= end || address < region.begin.load(std::memory_order_relaxed)) continue;
     void* page = reinterpret_cast<void*>(address & ~(page_bytes - 1));
     const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
+    // Marked before the zeros appear: another thread that reads them, without a fault of its own, then sees the mark.
+    region.damaged.store(true, std::memory_order_seq_cst);
     if (mmap(page, page_bytes, PROT_READ, flags, -1, 0) == MAP_FAILED) break;
-    region.damaged.store(true, std::memory_order_release);
+    errno = saved_errno;
     return;
   }
   if ((previous_action.sa_flags & SA_SIGINFO) != 0 && previous_action.sa_sigaction != nullptr) {
     previous_action.sa_sigaction(signal, info, context);
     return;
   }
-  sigaction(SIGBUS, &previous_action, nullptr);  // returning runs the faulting read again, now under the old handler
+  // Returning runs a faulting read again, now under the old handler; a signal that a process sent must be sent again.
+  sigaction(SIGBUS, &previous_action, nullptr);
+  if (info->si_code <= 0) raise(signal);
 }
 
 int guard(const std::byte* data, size_t size_bytes) {
@@ -75,28 +81,22 @@ void unguard(int index) {
   regions[index].end.store(0, std::memory_order_release);
 }
 
-struct Descriptor {
-  int fd = -1;
-  ~Descriptor() {
-    if (fd >= 0) ::close(fd);
-  }
-};
-
 }  // namespace
 
 Result<MappedFile> MappedFile::open(const std::string& path) {
-  const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
-  if (file.fd < 0) return Error::io(path, std::strerror(errno));
+  MappedFile mapped;
+  mapped.path_ = path;
+  // Non-blocking, so that naming a pipe is an error and not a wait for its writer; regular files take no notice.
+  mapped.fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (mapped.fd_ < 0) return Error::io(path, std::strerror(errno));
   struct stat status = {};
-  if (fstat(file.fd, &status) != 0) return Error::io(path, std::strerror(errno));
+  if (fstat(mapped.fd_, &status) != 0) return Error::io(path, std::strerror(errno));
   if (S_ISDIR(status.st_mode)) return Error::io(path, "is a folder; name a file");
   if (!S_ISREG(status.st_mode)) return Error::io(path, "is not a regular file; it cannot be mapped");
 
-  MappedFile mapped;
-  mapped.path_ = path;
   mapped.size_bytes_ = static_cast<size_t>(status.st_size);
   if (mapped.size_bytes_ == 0) return mapped;
-  void* data = mmap(nullptr, mapped.size_bytes_, PROT_READ, MAP_SHARED, file.fd, 0);
+  void* data = mmap(nullptr, mapped.size_bytes_, PROT_READ, MAP_SHARED, mapped.fd_, 0);
   if (data == MAP_FAILED) {
     mapped.size_bytes_ = 0;
     return Error::io(path, fmt::format("cannot be mapped: {}", std::strerror(errno)));
@@ -117,6 +117,7 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   path_ = std::move(other.path_);
   data_ = std::exchange(other.data_, nullptr);
   size_bytes_ = std::exchange(other.size_bytes_, 0);
+  fd_ = std::exchange(other.fd_, -1);
   region_ = std::exchange(other.region_, -1);
   return *this;
 }
@@ -128,7 +129,10 @@ MappedFile::~MappedFile() {
 void MappedFile::close() {
   if (region_ >= 0) unguard(region_);
   if (data_ != nullptr) munmap(data_, size_bytes_);
+  if (fd_ >= 0) ::close(fd_);
   data_ = nullptr;
+  size_bytes_ = 0;
+  fd_ = -1;
   region_ = -1;
 }
 
@@ -137,23 +141,26 @@ bool MappedFile::damaged() const {
 }
 
 Result<void> MappedFile::check_intact() const {
-  if (damaged()) return Error::io(path_, "the file shrank, or its disk failed, while it was being read");
-  return {};
+  struct stat status = {};
+  const bool shorter = fd_ >= 0 && fstat(fd_, &status) == 0 && static_cast<size_t>(status.st_size) < size_bytes_;
+  if (!damaged() && !shorter) return {};
+  return Error::io(path_, "the file shrank, or its disk failed, while it was in use; restore it and start again");
 }
 
 void MappedFile::will_need(size_t offset, size_t length) const {
   if (offset >= size_bytes_) return;
   const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
   const size_t begin = offset / page * page;
-  const size_t end = std::min(offset + length, size_bytes_);
+  const size_t end = offset + std::min(length, size_bytes_ - offset);
   madvise(data_ + begin, end - begin, MADV_WILLNEED);
 }
 
 void MappedFile::release(size_t offset, size_t length) const {
   // Whole pages only: a page shared with a neighbour that is still to be read stays.
   const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  if (offset >= size_bytes_) return;
   const size_t begin = (offset + page - 1) / page * page;
-  const size_t end = std::min(offset + length, size_bytes_) / page * page;
+  const size_t end = (offset + std::min(length, size_bytes_ - offset)) / page * page;
   if (begin < end) madvise(data_ + begin, end - begin, MADV_DONTNEED);
 }
 

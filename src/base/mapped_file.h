@@ -10,9 +10,9 @@
 namespace spate {
 
 // Reading a page of a mapping that lies past the end of its file (somebody truncated it, or the disk failed) raises
-// SIGBUS. The first MappedFile installs a handler that maps zeros over the faulting page of any live MappedFile and
-// marks it damaged; a SIGBUS anywhere else goes on to the handler that was there before. Whoever reads the bytes asks
-// damaged() before trusting what they made of them.
+// SIGBUS. The first MappedFile installs a handler that marks any live MappedFile holding the faulting page damaged and
+// maps zeros over the page; a SIGBUS anywhere else goes on to the handler that was there before. Whoever reads the
+// bytes asks damaged() or check_intact() before trusting what they made of them.
 class MappedFile {
  public:
   // Maps the whole file. Error kIo: cannot be opened, is no regular file, or cannot be mapped. An empty file maps to an
@@ -29,9 +29,11 @@ class MappedFile {
   std::span<const std::byte> bytes() const { return {data_, size_bytes_}; }
   const std::string& path() const { return path_; }
 
-  // True once any page was found missing: bytes read from this mapping may be zeros that the file never held.
+  // True once any page was found missing: bytes read from this mapping may be zeros that the file never held. A load of
+  // one atomic.
   bool damaged() const;
-  // Error kIo when damaged().
+  // Error kIo when damaged(), or when the file is now shorter than it was when mapped (a system call): a file cut
+  // within its last page raises no signal, it reads as zeros.
   Result<void> check_intact() const;
 
   // Hints to the kernel over [offset, offset + length): will be read soon, in order; or will not be needed (drops the
@@ -45,6 +47,7 @@ class MappedFile {
   std::string path_;
   std::byte* data_ = nullptr;
   size_t size_bytes_ = 0;
+  int fd_ = -1;      // kept to ask the file's size
   int region_ = -1;  // index of this mapping among those that the handler guards
 };
 

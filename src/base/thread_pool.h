@@ -9,6 +9,8 @@
 #include <type_traits>
 #include <vector>
 
+#include "base/check.h"
+
 namespace spate {
 
 // One section at a time, started by one thread, which takes part as thread 0. Not reentrant.
@@ -32,11 +34,13 @@ class ThreadPool {
   }
 
   // Calls fn(int thread, int64_t begin, int64_t end) over [0, n_items) in chunks of at most `grain` items, handed to
-  // whichever thread is free. Fewer than two chunks run on the caller alone.
+  // whichever thread is free; grain >= 1. Fewer than two chunks run on the caller alone.
   template <typename Fn>
   void parallel_for(int64_t n_items, int64_t grain, Fn&& fn) {
+    SPATE_CHECK(grain >= 1, "chunks of {} items", grain);
     if (n_items <= grain || workers_.empty()) {
-      if (n_items > 0) fn(0, int64_t{0}, n_items);
+      for (int64_t begin = 0; begin < n_items; begin += grain)
+        fn(0, begin, begin + grain < n_items ? begin + grain : n_items);
       return;
     }
     std::atomic<int64_t> next{0};

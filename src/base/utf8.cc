@@ -1,5 +1,8 @@
 #include "base/utf8.h"
 
+#include <fmt/format.h>
+#include <iterator>
+
 #include "base/check.h"
 
 namespace spate {
@@ -105,6 +108,25 @@ std::string sanitize_utf8(std::string_view text) {
     text.remove_prefix(c.n_bytes);
   }
   return out;
+}
+
+std::string quote(std::string_view text, size_t max_bytes) {
+  std::string out = "'";
+  size_t used = 0;
+  while (used < text.size() && used < max_bytes) {
+    const DecodedUtf8 c = decode_utf8(text.substr(used));
+    const bool control = c.codepoint < 0x20 || (c.codepoint >= 0x7F && c.codepoint < 0xA0) || c.codepoint == 0x2028 ||
+                         c.codepoint == 0x2029;  // C0, DEL, C1, line and paragraph separator
+    for (int i = 0; i < c.n_bytes; ++i) {
+      const char byte = text[used + i];
+      if (c.valid && !control)
+        out += byte;
+      else
+        fmt::format_to(std::back_inserter(out), "\\x{:02x}", static_cast<uint8_t>(byte));
+    }
+    used += c.n_bytes;
+  }
+  return out + (used < text.size() ? "...'" : "'");
 }
 
 }  // namespace spate

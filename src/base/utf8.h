@@ -30,4 +30,8 @@ size_t complete_utf8_prefix(std::string_view text);
 // The text with every invalid sequence replaced by U+FFFD.
 std::string sanitize_utf8(std::string_view text);
 
+// Input as a message may show it: in single quotes, control characters and invalid UTF-8 as \xNN, cut with "..." after
+// max_bytes. What a hostile file calls a key cannot break the line or move the terminal's cursor.
+std::string quote(std::string_view text, size_t max_bytes = 80);
+
 }  // namespace spate

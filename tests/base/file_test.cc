@@ -1,0 +1,109 @@
+#include "base/file.h"
+
+#include <filesystem>
+#include <fstream>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include "support/test_data.h"
+
+namespace spate {
+namespace {
+
+using ::testing::HasSubstr;
+
+int n_entries(const std::string& folder) {
+  int n = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) n += entry.exists() ? 1 : 0;
+  return n;
+}
+
+TEST(ReadFile, BytesOfAnyKind_ComeBackUnchanged) {
+  testing::TemporaryFolder folder;
+  std::string bytes;
+  for (int i = 0; i < 200'000; ++i) bytes += static_cast<char>(i * 7);  // past one read buffer, with zeros
+  std::ofstream(folder.path("a"), std::ios::binary) << bytes;
+  EXPECT_EQ(*read_file(folder.path("a")), bytes);
+  std::ofstream(folder.path("empty"), std::ios::binary).flush();
+  EXPECT_EQ(*read_file(folder.path("empty")), "");
+}
+
+TEST(ReadFile, MissingFileOrFolder_IsAnErrorNamingThePath) {
+  testing::TemporaryFolder folder;
+  const Result<std::string> missing = read_file(folder.path("none"));
+  ASSERT_FALSE(missing.ok());
+  EXPECT_EQ(missing.error().code, ErrorCode::kIo);
+  EXPECT_EQ(missing.error().message, folder.path("none") + ": No such file or directory");
+  const Result<std::string> directory = read_file(folder.path("."));
+  ASSERT_FALSE(directory.ok());
+  EXPECT_EQ(directory.error().code, ErrorCode::kIo);
+}
+
+TEST(AtomicFile, UntilCommitted_TheTargetIsAsBefore) {
+  testing::TemporaryFolder folder;
+  const std::string path = folder.path("out");
+  std::ofstream(path) << "old";
+  Result<AtomicFile> file = AtomicFile::create(path);
+  ASSERT_TRUE(file.ok()) << file.error().message;
+  ASSERT_TRUE(file->write("new ").ok());
+  EXPECT_EQ(*read_file(path), "old");
+  ASSERT_TRUE(file->write("text").ok());
+  ASSERT_TRUE(file->commit().ok());
+  EXPECT_EQ(*read_file(path), "new text");
+  EXPECT_EQ(n_entries(folder.path(".")), 1);
+}
+
+TEST(AtomicFile, Abandoned_LeavesNothingBehind) {
+  testing::TemporaryFolder folder;
+  {
+    Result<AtomicFile> file = AtomicFile::create(folder.path("out"));
+    ASSERT_TRUE(file.ok());
+    ASSERT_TRUE(file->write("half").ok());
+    AtomicFile moved = std::move(*file);
+    ASSERT_TRUE(moved.write("more").ok());
+    EXPECT_EQ(n_entries(folder.path(".")), 1);
+  }
+  EXPECT_EQ(n_entries(folder.path(".")), 0);
+}
+
+TEST(AtomicFile, NewFile_TakesTheUmaskNotThatOfATemporaryFile) {
+  testing::TemporaryFolder folder;
+  const mode_t before = umask(022);
+  Result<AtomicFile> file = AtomicFile::create(folder.path("out"));
+  umask(before);
+  ASSERT_TRUE(file.ok());
+  ASSERT_TRUE(file->commit().ok());
+  struct stat status = {};
+  ASSERT_EQ(stat(folder.path("out").c_str(), &status), 0);
+  EXPECT_EQ(status.st_mode & 0777, 0644u);
+}
+
+TEST(AtomicFile, UnwritableTarget_IsAnErrorNamingThePath) {
+  testing::TemporaryFolder folder;
+  const Result<AtomicFile> no_folder = AtomicFile::create(folder.path("none/out"));
+  ASSERT_FALSE(no_folder.ok());
+  EXPECT_EQ(no_folder.error().code, ErrorCode::kIo);
+  EXPECT_THAT(no_folder.error().message, HasSubstr(folder.path("none/out") + ": cannot be written"));
+}
+
+TEST(AtomicFile, DeviceOrFolder_IsNotReplaced) {
+  testing::TemporaryFolder folder;
+  for (const std::string& path : {std::string("/dev/null"), folder.path(".")}) {
+    const Result<AtomicFile> file = AtomicFile::create(path);
+    ASSERT_FALSE(file.ok()) << path;
+    EXPECT_EQ(file.error().message, path + ": is not a regular file; it cannot be replaced");
+  }
+}
+
+TEST(AtomicFileDeath, UseAfterCommit_IsOurBug) {
+  testing::TemporaryFolder folder;
+  Result<AtomicFile> file = AtomicFile::create(folder.path("out"));
+  ASSERT_TRUE(file.ok());
+  ASSERT_TRUE(file->commit().ok());
+  EXPECT_DEATH((void)file->write("late"), "write after commit");
+  EXPECT_DEATH((void)file->commit(), "second commit");
+}
+
+}  // namespace
+}  // namespace spate
