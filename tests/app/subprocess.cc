@@ -82,6 +82,16 @@ void SpateProcess::close_stdout() {
   out_ = -1;
 }
 
+// By pread: the child writes through the same open file, so seeking here would move its place too.
+std::string SpateProcess::error_so_far() const {
+  std::string bytes;
+  char buffer[4096];
+  ssize_t n;
+  while ((n = pread(err_, buffer, sizeof buffer, static_cast<off_t>(bytes.size()))) > 0)
+    bytes.append(buffer, static_cast<size_t>(n));
+  return bytes;
+}
+
 void SpateProcess::send_signal(int signal) {
   SPATE_CHECK(pid_ > 0, "the process has been waited for");
   kill(pid_, signal);
@@ -96,8 +106,7 @@ Finished SpateProcess::finish() {
   pid_ = -1;
   if (WIFEXITED(status)) finished.exit_code = WEXITSTATUS(status);
   if (WIFSIGNALED(status)) finished.signal = WTERMSIG(status);
-  lseek(err_, 0, SEEK_SET);
-  finished.err = read_to_end(err_);
+  finished.err = error_so_far();
   return finished;
 }
 

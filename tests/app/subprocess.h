@@ -25,6 +25,8 @@ class SpateProcess {
   // What arrives next on its stdout; empty at the end.
   std::string read_some();
   void close_stdout();
+  // What it has written to stderr by now.
+  std::string error_so_far() const;
   void send_signal(int signal);
   // Reads stdout to its end and waits for the exit.
   Finished finish();
