@@ -9,59 +9,25 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <variant>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
 #include "base/mapped_file.h"
+#include "gguf/gguf_value.h"
 #include "quant/quant_type.h"
 
 namespace spate {
 
-// Value types as the file numbers them.
-enum class GgufType : uint32_t {
-  kU8 = 0,
-  kI8 = 1,
-  kU16 = 2,
-  kI16 = 3,
-  kU32 = 4,
-  kI32 = 5,
-  kF32 = 6,
-  kBool = 7,
-  kString = 8,
-  kArray = 9,
-  kU64 = 10,
-  kI64 = 11,
-  kF64 = 12,
-};
-
-std::string_view gguf_type_name(GgufType type);
-
-// An array of scalars or strings. Numbers are read from the mapping on access; strings were located when the file was
-// opened.
-struct GgufArray {
-  GgufType element_type = GgufType::kU8;
-  uint64_t size = 0;
-  const std::byte* data = nullptr;        // the elements, unaligned; for strings the first one's length
-  std::vector<std::string_view> strings;  // [size] where element_type is kString; views into the mapping
-
-  bool is_integer() const;
-  int64_t integer(uint64_t index) const;  // any integer or bool type; a u64 above INT64_MAX reads as INT64_MAX
-  double number(uint64_t index) const;    // any scalar type
-};
-
-// unsigned integers and bool widen to uint64_t / bool, signed to int64_t, floats to double.
-using GgufValue = std::variant<uint64_t, int64_t, double, bool, std::string_view, GgufArray>;
-
 struct GgufTensor {
   std::string name;
-  QuantType type;
+  QuantType type = QuantType::kF32;
   int n_dims = 0;
-  std::array<int64_t, 4> dims = {1, 1, 1,
-                                 1};  // dims[0] is the contiguous one (columns), dims[1] rows; unused ones are 1
-  int file_index = 0;                 // which file of a split model
-  uint64_t offset = 0;                // of the data, from the start of that file
-  std::span<const std::byte> data;    // in the mapping
+  // dims[0] is the contiguous one (columns), dims[1] rows; unused ones are 1
+  std::array<int64_t, 4> dims = {1, 1, 1, 1};
+  int file_index = 0;               // which file of a split model
+  uint64_t offset = 0;              // of the data, from the start of that file
+  std::span<const std::byte> data;  // in the mapping
 
   int64_t n_elems() const { return dims[0] * dims[1] * dims[2] * dims[3]; }
 };
@@ -69,9 +35,9 @@ struct GgufTensor {
 // The whole model: for a split one ("name-00001-of-00005.gguf"), all its files, whichever of them was named.
 class GgufFile {
  public:
-  // Validates everything before returning: see docs/architecture.md, "Reading a file". Error kIo, kBadFile (breaks the
-  // format; the message names key or tensor and byte offset) or kUnsupported (a version or byte order spate does not
-  // read).
+  // Validates everything that the format alone requires before returning. Error kIo (a file or a part cannot be read),
+  // kBadFile (breaks the format; the message names key or tensor and byte offset) or kUnsupported (a version or byte
+  // order that spate does not read).
   static Result<GgufFile> open(const std::string& path);
 
   const std::string& path() const { return files_[0].path(); }  // the first file's
@@ -82,6 +48,8 @@ class GgufFile {
 
   // Metadata of the first file, in file order.
   const std::vector<std::pair<std::string, GgufValue>>& metadata() const { return metadata_; }
+  // [metadata().size()] the type that each value has in the file, for writing it again as it was.
+  const std::vector<GgufType>& metadata_types() const { return metadata_types_; }
   const GgufValue* find(std::string_view key) const;
 
   // A key's value, if present. Error kBadFile if it is there with another type or, for integers, does not fit [min,
@@ -103,11 +71,10 @@ class GgufFile {
   std::vector<MappedFile> files_;
   uint32_t version_ = 0;
   std::vector<std::pair<std::string, GgufValue>> metadata_;
+  std::vector<GgufType> metadata_types_;
   std::map<std::string, size_t, std::less<>> metadata_index_;
   std::vector<GgufTensor> tensors_;
   std::map<std::string, size_t, std::less<>> tensor_index_;
-
-  friend class GgufParser;
 };
 
 }  // namespace spate
