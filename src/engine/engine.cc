@@ -48,8 +48,7 @@ Result<RequestId> Engine::submit(Request request, OutputSink sink) {
                                                       .sink = std::move(sink),
                                                       .text = std::move(text),
                                                       .max_tokens = max_tokens,
-                                                      .tokens = std::move(tokens),
-                                                      .pages = {}});
+                                                      .tokens = std::move(tokens)});
   scheduler_.add(sequence);
   sequences_.emplace(last_id_, std::move(sequence));
   return last_id_;
@@ -60,7 +59,7 @@ bool Engine::cancel(RequestId id) {
   if (found == sequences_.end()) return false;
   OutputDelta delta;
   delta.text = found->second->text.finish();
-  delta.finish = Finish{.reason = FinishReason::kCancelled, .end_token = {}, .stop_string = {}, .error = {}};
+  delta.finish = Finish{.reason = FinishReason::kCancelled};
   finish(found->second, std::move(delta));
   return true;
 }
@@ -123,7 +122,7 @@ void Engine::deliver(const StepPlan::Part& part, const StepPlan& plan, StepOutpu
   const bool prompt_done = part.kv_len >= sequence.n_prompt();
   if (!delta.finish && prompt_done && sequence.n_generated() == sequence.max_tokens) {
     delta.text += sequence.text.finish();
-    delta.finish = Finish{.reason = FinishReason::kLength, .end_token = {}, .stop_string = {}, .error = {}};
+    delta.finish = Finish{.reason = FinishReason::kLength};
   }
   if (delta.finish) {
     finish(part.sequence, std::move(delta));
@@ -138,12 +137,11 @@ std::optional<Finish> Engine::accept(Sequence& sequence, RowOutput& row, OutputD
   delta.tokens.push_back({row.token, row.logprob, std::move(row.top)});
   if (is_end_token(sequence, row.token)) {
     delta.text += sequence.text.finish();
-    return Finish{.reason = FinishReason::kStop, .end_token = row.token, .stop_string = {}, .error = {}};
+    return Finish{.reason = FinishReason::kStop, .end_token = row.token};
   }
   delta.text += sequence.text.push(row.token);
   if (!sequence.text.stop_string()) return std::nullopt;
-  return Finish{
-      .reason = FinishReason::kStop, .end_token = {}, .stop_string = sequence.text.stop_string(), .error = {}};
+  return Finish{.reason = FinishReason::kStop, .stop_string = sequence.text.stop_string()};
 }
 
 bool Engine::is_end_token(const Sequence& sequence, int32_t token) const {
@@ -170,7 +168,7 @@ void Engine::fail_all(const Error& error) {
     if (sequence->state == Sequence::State::kFinished) continue;  // cancelled by a sink called here
     OutputDelta delta;
     delta.text = sequence->text.finish();
-    delta.finish = Finish{.reason = FinishReason::kError, .end_token = {}, .stop_string = {}, .error = error};
+    delta.finish = Finish{.reason = FinishReason::kError, .error = error};
     finish(sequence, std::move(delta));
   }
 }

@@ -22,15 +22,15 @@ struct Sequence {
   int max_tokens = 0;  // request.max_tokens, or the room in the context where that is less
 
   State state = State::kWaiting;
-  std::vector<int32_t> tokens;  // the prompt, then the generated tokens known so far
+  std::vector<int32_t> tokens = {};  // the prompt, then the generated tokens known so far
 
   // While running:
   int32_t slot = -1;
-  std::vector<int32_t> pages;  // cover n_planned positions
-  int n_planned = 0;           // positions whose tokens run in the steps enqueued
-  int n_samples_planned = 0;   // tokens drawn by the steps enqueued, <= max_tokens
-  StepId last_step = 0;        // that names the slot and the pages
-  int32_t drawn_row = -1;      // of last_step: its last row of this sequence, which draws the next token
+  std::vector<int32_t> pages = {};  // cover n_planned positions
+  int n_planned = 0;                // positions whose tokens run in the steps enqueued
+  int n_samples_planned = 0;        // tokens drawn by the steps enqueued, <= max_tokens
+  StepId last_step = 0;             // that names the slot and the pages
+  int32_t drawn_row = -1;           // of last_step: its last row of this sequence, which draws the next token
 
   int n_prompt() const { return static_cast<int>(request.prompt.size()); }
   int n_generated() const { return static_cast<int>(tokens.size()) - n_prompt(); }
