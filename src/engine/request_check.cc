@@ -43,10 +43,10 @@ Result<void> check_stops(const Request& request, const RequestLimits& limits) {
   for (const int32_t token : request.stop_tokens) SPATE_TRY_VOID(check_token(token, limits.vocab_size, "stop token"));
   if (!request.stop_strings.empty() && !limits.has_text)
     return Error::usage("stop strings need a tokenizer, and this model has none; use stop tokens");
-  for (const std::string& text : request.stop_strings) {
-    if (text.empty()) return Error::usage("a stop string is empty");
-    if (!is_valid_utf8(text))
-      return Error::usage(fmt::format("stop string '{}' is not valid UTF-8", sanitize_utf8(text)));
+  for (size_t i = 0; i < request.stop_strings.size(); ++i) {
+    if (request.stop_strings[i].empty()) return Error::usage(fmt::format("stop string {} is empty", i + 1));
+    if (!is_valid_utf8(request.stop_strings[i]))
+      return Error::usage(fmt::format("stop string {} is not valid UTF-8", i + 1));
   }
   return {};
 }

@@ -248,6 +248,10 @@ struct FilterCase {
   SamplingParams sampling;
 };
 
+void PrintTo(const FilterCase& filter, std::ostream* out) {
+  *out << filter.name;
+}
+
 class Filters : public ::testing::TestWithParam<FilterCase> {};
 
 TEST_P(Filters, Draws_FollowTheBruteForceDistribution) {

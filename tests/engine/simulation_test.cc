@@ -19,6 +19,10 @@ struct SimulationCase {
   int n_requests;
 };
 
+void PrintTo(const SimulationCase& simulation, std::ostream* out) {
+  *out << simulation.name;
+}
+
 class Simulation : public ::testing::TestWithParam<SimulationCase> {
  protected:
   Request random_request() {
