@@ -17,6 +17,11 @@ struct Qblock<QuantType::kIQ4_XS> {
   // 0..63, of elements 32 s .. 32 s + 31; the scale is d * (scale_code(s) - 32).
   int scale_code(int s) const { return ((scales_l[s / 2] >> (s % 2 * 4)) & 15) | ((scales_h >> (2 * s)) & 3) << 4; }
 
+  void set_scale_code(int s, int code) {
+    scales_l[s / 2] = static_cast<uint8_t>((scales_l[s / 2] & ~(15 << (s % 2 * 4))) | (code & 15) << (s % 2 * 4));
+    scales_h = static_cast<uint16_t>((scales_h & ~(3 << (2 * s))) | (code >> 4) << (2 * s));
+  }
+
   void decode(float* out) const {
     for (int s = 0; s < 8; ++s) {
       const float scale = f16_to_f32(d) * static_cast<float>(scale_code(s) - 32);

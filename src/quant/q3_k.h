@@ -18,6 +18,11 @@ struct Qblock<QuantType::kQ3_K> {
     return ((scales[s % 8] >> (s / 8 * 4)) & 15) | ((scales[8 + s % 4] >> (s / 4 * 2)) & 3) << 4;
   }
 
+  void set_scale_code(int s, int code) {
+    scales[s % 8] = static_cast<uint8_t>((scales[s % 8] & ~(15 << (s / 8 * 4))) | (code & 15) << (s / 8 * 4));
+    scales[8 + s % 4] = static_cast<uint8_t>((scales[8 + s % 4] & ~(3 << (s / 4 * 2))) | (code >> 4) << (s / 4 * 2));
+  }
+
   int code(int i) const {
     return ((qs[i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2)) & 3) | ((hmask[i % 32] >> (i / 32)) & 1) << 2;
   }

@@ -4,7 +4,8 @@
 // across lanes and 4 consecutive columns of 16 rows fill the 64 bytes that AVX-512 VNNI multiplies at once and that AMX
 // wants as a tile row. Each (row, token) result is computed by the same float32 operations in the same order whatever
 // T, the token's place in the batch and the instruction set (AVX2, AVX-512, AMX) are: results are bit-identical across
-// all of them.
+// all of them. linear_integer.inl and linear_float.inl define those operations. (The portable kernels keep the order
+// but multiply and add in two roundings.)
 #pragma once
 
 #include <cstddef>
@@ -12,23 +13,18 @@
 #include <memory>
 #include <span>
 
+#include "backend/cpu/panel_layout.h"
 #include "base/cpu_features.h"
 #include "base/thread_pool.h"
 #include "quant/quant_type.h"
 
 namespace spate::cpu {
 
-inline constexpr int kPanelRows = 16;
-inline constexpr int kActivationBlock = 32;  // columns that share a scale
-
-// T activation vectors as the kernels take them. For weights of integer qblocks: int8, one float32 scale per 32 columns
-// (scale = max |x| / 127, rounded to nearest even). Weights of F32, F16 and BF16 take the float32 activations
-// themselves.
+// T activation vectors as the kernels take them. Block-major: while a kernel holds 32 columns of weights in registers,
+// it reads the tokens one after the other.
 struct Activations {
-  const float* x = nullptr;       // [n_tokens, n_cols]
-  const int8_t* q = nullptr;      // [n_tokens, n_cols]
-  const float* scale = nullptr;   // [n_tokens, n_cols / 32]
-  const int32_t* sums = nullptr;  // [n_tokens, n_cols / 16]: sum of q over each 16 columns
+  const float* x = nullptr;                 // [n_tokens, n_cols], for weights of F32, F16 and BF16
+  const ActivationBlock* blocks = nullptr;  // [n_cols / 32, n_tokens], for weights of integer qblocks
   int n_tokens = 0;
   int n_cols = 0;
 };
@@ -38,17 +34,15 @@ class ActivationBuffer {
  public:
   ActivationBuffer(int max_tokens, int max_cols);
 
-  // The activations of x[n_tokens, n_cols], which must outlive their use. int8 (with n_cols a multiple of 32) are made
-  // only if some weight that will use them has integer qblocks.
+  // The activations of x[n_tokens, n_cols], which must outlive their use. Blocks (with n_cols a multiple of 32) are
+  // made only if some weight that will use them has integer qblocks. Valid until the next fill().
   Activations fill(ThreadPool& pool, Isa isa, const float* x, int n_tokens, int n_cols, bool need_int8);
 
  private:
   struct Free {
-    void operator()(void* memory) const;
+    void operator()(ActivationBlock* memory) const;
   };
-  std::unique_ptr<int8_t, Free> q_;
-  std::unique_ptr<float, Free> scale_;
-  std::unique_ptr<int32_t, Free> sums_;
+  std::unique_ptr<ActivationBlock, Free> blocks_;
   int max_tokens_, max_cols_;
 };
 
@@ -62,14 +56,28 @@ class PackedMatrix {
   // Keeps reading `rows`, which must outlive the matrix.
   static PackedMatrix borrow(QuantType type, const std::byte* rows, int64_t n_rows, int64_t n_cols);
 
-  QuantType type() const;
-  int64_t n_rows() const;
-  int64_t n_cols() const;
-  int64_t n_panels() const;  // ceil(n_rows / kPanelRows)
-  int64_t panel_bytes() const;
-  int64_t memory_bytes() const;                 // owned; 0 when borrowed
-  bool takes_int8() const;                      // needs Activations::q rather than Activations::x
-  const std::byte* panel(int64_t index) const;  // null when borrowed
+  QuantType type() const { return type_; }
+  int64_t n_rows() const { return n_rows_; }
+  int64_t n_cols() const { return n_cols_; }
+  int64_t n_panels() const { return (n_rows_ + kPanelRows - 1) / kPanelRows; }
+  int64_t panel_bytes() const { return kPanelRows * row_bytes_; }
+  int64_t memory_bytes() const { return panels_ ? n_panels() * panel_bytes() : 0; }  // owned; 0 when borrowed
+  bool takes_int8() const;  // needs Activations::blocks rather than Activations::x
+  // [panel_bytes()], 64-byte aligned where panel_bytes() is a multiple of 64; null when borrowed.
+  const std::byte* panel(int64_t index) const { return panels_ ? panels_.get() + index * panel_bytes() : nullptr; }
+  // Lays panel `index` of a borrowed matrix out in panel[panel_bytes()].
+  void lay_out_panel(int64_t index, std::byte* panel) const;
+
+ private:
+  struct Free {
+    void operator()(std::byte* memory) const;
+  };
+  PackedMatrix(QuantType type, const std::byte* rows, int64_t n_rows, int64_t n_cols);
+
+  QuantType type_;
+  int64_t n_rows_, n_cols_, row_bytes_;
+  const std::byte* rows_;  // in the file's layout; null once packed
+  std::unique_ptr<std::byte, Free> panels_;
 };
 
 // One product of a parallel section: y[t, r] (+)= dot(x[t], w[r]) (+ bias[r]).

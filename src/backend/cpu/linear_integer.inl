@@ -1,0 +1,145 @@
+// Products of integer formats with int8 activations, and with them the definition of their results. Included inside the
+// anonymous namespace of a kernel translation unit, after linear_formats.inl.
+//
+// For each row and token there is one float32 accumulator, from 0, and for each 32 columns in ascending order (or, in
+// formats that have scales per 16, each half):
+//   isum = sum of (code - kOffset) * q, exact in int32
+//   acc = fma(float(isum), scale * x_scale, acc)
+//   acc = fma(minimum, x_scale * float(sum of q), acc)      in formats with a minimum
+//
+// The weights of a step stay in registers while the tokens pass by, so each is decoded once per kTokenBlock tokens.
+
+// Activations of a step as some kernel multiplied them with the codes, without kOffset or the bias of signed codes.
+struct RawSums {
+  Ints half[2];  // only [0] where kScaleColumns is 32: the whole
+};
+
+template <typename F>
+constexpr int kCodeOffset = F::kSigned ? (kCodesBiased ? 128 : 0) : F::kOffset;
+
+constexpr int log2_of(int power) {
+  return power <= 1 ? 0 : 1 + log2_of(power / 2);
+}
+
+template <typename F>
+Ints without_offset(Ints raw, Ints sum_of_q) {
+  if constexpr (kCodeOffset<F> == 0)
+    return raw;
+  else
+    return sub_ints(raw, shift_left<log2_of(kCodeOffset<F>)>(sum_of_q));
+}
+
+template <typename F>
+Floats add_minimum(Floats minimum, Floats scaled_sum, Floats acc) {
+  return F::kMinimum > 0 ? fma(minimum, scaled_sum, acc) : fnma(minimum, scaled_sum, acc);
+}
+
+template <typename F>
+Floats accumulate(const RawSums& raw, const Scales& w, const ActivationBlock& x, Floats acc) {
+  const Floats x_scale = broadcast(x.scale);
+  const Ints sum = broadcast_int(x.sum);
+  if constexpr (F::kScaleColumns == 32) {
+    acc = fma(to_floats(without_offset<F>(raw.half[0], sum)), mul(w.scale[0], x_scale), acc);
+    if constexpr (F::kMinimum != 0) acc = add_minimum<F>(w.minimum[0], broadcast(x.scaled_sum), acc);
+  } else {
+    const Ints leading = broadcast_int(x.leading_sum);
+    const Ints half_sum[2] = {leading, sub_ints(sum, leading)};
+    for (int half = 0; half < 2; ++half) {
+      acc = fma(to_floats(without_offset<F>(raw.half[half], half_sum[half])), mul(w.scale[half], x_scale), acc);
+      if constexpr (F::kMinimum != 0)
+        acc = add_minimum<F>(w.minimum[half], mul(x_scale, to_floats(half_sum[half])), acc);
+    }
+  }
+  return acc;
+}
+
+template <typename F, int kGroups>
+Ints dot(const Bytes* codes, const int8_t* q) {
+  if constexpr (F::kSigned)
+    return dot_signed<kGroups>(codes, q);
+  else
+    return dot_unsigned<(1 << F::kBits) - 1, kGroups>(codes, q);
+}
+
+template <typename F>
+RawSums multiply(const Bytes* codes, const int8_t* q) {
+  RawSums raw;
+  if constexpr (F::kScaleColumns == 32) {
+    raw.half[0] = dot<F, 8>(codes, q);
+  } else {
+    raw.half[0] = dot<F, 4>(codes, q);
+    raw.half[1] = dot<F, 4>(codes + 4, q + 16);
+  }
+  return raw;
+}
+
+// Writes rows of y from a token's 16 results.
+inline void finish_token(const PanelProduct& p, int token, const float* results) {
+  float* y = p.y + token * p.y_stride;
+  if (p.n_valid == kPanelRows) {
+    for (int row = 0; row < kPanelRows; row += kLanes) {
+      Floats v = load_floats(results + row);
+      if (p.bias != nullptr) v = add(v, load_floats(p.bias + row));
+      if (p.accumulate) v = add(load_floats(y + row), v);
+      store_floats(y + row, v);
+    }
+    return;
+  }
+  for (int row = 0; row < p.n_valid; ++row) {
+    const float v = p.bias != nullptr ? results[row] + p.bias[row] : results[row];
+    y[row] = p.accumulate ? y[row] + v : v;
+  }
+}
+
+// results[n_tokens][16]. kTokens is 1 or kAnyTokens: alone, a token's accumulators stay in registers.
+constexpr int kAnyTokens = 0;
+
+template <QuantType type, int kTokens>
+void integer_product(const PanelProduct& p, float* results) {
+  using F = Format<type>;
+  using Block = PanelBlock<type>;
+  constexpr int kSteps = sizeof(Block::codes) / sizeof(PanelCodes<F::kBits>);  // of 32 columns a panel block
+  const int n_tokens = kTokens == kAnyTokens ? p.n_tokens : kTokens;
+  const int64_t n_blocks = p.n_cols / (kSteps * kActivationBlock);
+  const ActivationBlock* x = p.blocks;
+
+  Floats alone[kPanelRows / kLanes];
+  if constexpr (kTokens == 1)
+    for (Floats& acc : alone) acc = zero_floats();
+  else
+    for (int i = 0; i < n_tokens * kPanelRows; i += kLanes) store_floats(results + i, zero_floats());
+
+  for (int64_t i = 0; i < n_blocks; ++i, x += kSteps * p.block_stride) {
+    const Block& block = reinterpret_cast<const Block*>(p.panel)[i];
+    for (int row = 0; row < kPanelRows; row += kLanes) {
+      const auto header = F::header(block, row);
+      for (int step = 0; step < kSteps; ++step) {
+        Scales scales;
+        F::scales(block, header, step, row, scales);
+        Bytes codes[8];
+        decode_codes<F>(block.codes[step], row, codes);
+        const ActivationBlock* x_step = x + step * p.block_stride;
+        if constexpr (kTokens == 1) {
+          alone[row / kLanes] = accumulate<F>(multiply<F>(codes, x_step->q), scales, *x_step, alone[row / kLanes]);
+        } else {
+          for (int t = 0; t < n_tokens; ++t) {
+            float* acc = results + t * kPanelRows + row;
+            store_floats(acc, accumulate<F>(multiply<F>(codes, x_step[t].q), scales, x_step[t], load_floats(acc)));
+          }
+        }
+      }
+    }
+  }
+  if constexpr (kTokens == 1)
+    for (int row = 0; row < kPanelRows; row += kLanes) store_floats(results + row, alone[row / kLanes]);
+}
+
+template <QuantType type>
+void integer_panel_product(const PanelProduct& p) {
+  alignas(64) float results[kTokenBlock * kPanelRows];
+  if (p.n_tokens == 1)
+    integer_product<type, 1>(p, results);
+  else
+    integer_product<type, kAnyTokens>(p, results);
+  for (int t = 0; t < p.n_tokens; ++t) finish_token(p, t, results + t * kPanelRows);
+}
