@@ -45,12 +45,12 @@ struct SlotOp {
   int32_t slot = 0;
   // Forgets what the slot held and starts a sequence: its sampling, and how many leading positions are prompt (tokens
   // at later positions count as generated, for the penalties).
-  SamplingParams sampling;
-  std::vector<LogitBias> logit_bias;
+  SamplingParams sampling = {};
+  std::vector<LogitBias> logit_bias = {};
   int32_t n_prompt_tokens = 0;
   // Tokens at positions [0, history.size()) that are already in KV pages (a prefix-cache hit) and will not pass through
   // tokens[]; the penalties count them.
-  std::vector<int32_t> history;
+  std::vector<int32_t> history = {};
 };
 
 enum class RowKind : uint8_t {

@@ -17,7 +17,7 @@ struct CpuExecutorOptions {
   int n_threads = 1;
   Isa isa = Isa::kPortable;
   bool repack = true;  // false: run from the file's mapping, slower, without a copy of the weights
-  std::function<void(double fraction)> progress;  // of loading, in [0, 1]; may be null
+  std::function<void(double fraction)> progress = {};  // of loading, in [0, 1]; may be null
 };
 
 // Error kOutOfResources: the weights or the KV pages do not fit in memory; kIo: the file was damaged while being read.
