@@ -1,0 +1,224 @@
+// Stands before the compiler's <immintrin.h> for the emulated linear tests: the AVX-512 and AMX intrinsics that the
+// linear kernels use, written out from Intel's descriptions as loops over lanes, so that those kernels run on any
+// processor with AVX2. Their 512-bit types are the compiler's own, which it splits.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include_next <immintrin.h>
+
+namespace emulated {
+
+template <typename T>
+struct Lanes512 {
+  T lane[64 / sizeof(T)];
+};
+template <typename T, typename Vector>
+Lanes512<T> lanes(const Vector& v) {
+  static_assert(sizeof(Vector) == 64);
+  Lanes512<T> out;
+  std::memcpy(&out, &v, 64);
+  return out;
+}
+template <typename Vector, typename T>
+Vector vector(const Lanes512<T>& in) {
+  Vector out;
+  std::memcpy(&out, &in, 64);
+  return out;
+}
+// out[i] = fn(a[i], ...)
+template <typename T, typename Vector, typename Fn, typename... Vectors>
+Vector each(Fn fn, const Vector& a, const Vectors&... rest) {
+  Lanes512<T> out = lanes<T>(a);
+  for (size_t i = 0; i < 64 / sizeof(T); ++i) out.lane[i] = fn(lanes<T>(a).lane[i], lanes<T>(rest).lane[i]...);
+  return vector<Vector>(out);
+}
+template <typename Vector, typename T>
+Vector all(T value) {
+  Lanes512<T> out;
+  for (T& lane : out.lane) lane = value;
+  return vector<Vector>(out);
+}
+// int32 lanes from 16 narrower numbers
+template <typename From, typename Narrow>
+__m512i widen(const Narrow& v) {
+  static_assert(sizeof(Narrow) == 16 * sizeof(From));
+  From in[16];
+  std::memcpy(in, &v, sizeof in);
+  Lanes512<int32_t> out;
+  for (int i = 0; i < 16; ++i) out.lane[i] = in[i];
+  return vector<__m512i>(out);
+}
+template <typename Vector>
+Vector load(const void* p) {
+  Vector v;
+  std::memcpy(&v, p, 64);
+  return v;
+}
+
+inline __m512i shuffle_epi8(__m512i table, __m512i index) {
+  const auto t = lanes<uint8_t>(table), i = lanes<uint8_t>(index);
+  Lanes512<uint8_t> out;
+  for (int n = 0; n < 64; ++n) out.lane[n] = (i.lane[n] & 0x80) != 0 ? 0 : t.lane[n / 16 * 16 + (i.lane[n] & 15)];
+  return vector<__m512i>(out);
+}
+inline __m512i broadcast_i32x4(__m128i v) {
+  __m512i out;
+  for (int n = 0; n < 4; ++n) std::memcpy(reinterpret_cast<char*>(&out) + 16 * n, &v, 16);
+  return out;
+}
+inline __m512 cvtph_ps(__m256i v) {
+  __m512 out;
+  const __m256 low = _mm256_cvtph_ps(_mm256_castsi256_si128(v)), high = _mm256_cvtph_ps(_mm256_extracti128_si256(v, 1));
+  std::memcpy(&out, &low, 32);
+  std::memcpy(reinterpret_cast<char*>(&out) + 32, &high, 32);
+  return out;
+}
+inline __m512 cvtepi32_ps(__m512i v) {
+  const auto in = lanes<int32_t>(v);
+  Lanes512<float> out;
+  for (int i = 0; i < 16; ++i) out.lane[i] = static_cast<float>(in.lane[i]);
+  return vector<__m512>(out);
+}
+inline __m512i dpbusd(__m512i acc, __m512i a, __m512i b) {
+  auto out = lanes<int32_t>(acc);
+  const auto x = lanes<uint8_t>(a);
+  const auto y = lanes<int8_t>(b);
+  for (int i = 0; i < 64; ++i) out.lane[i / 4] += x.lane[i] * y.lane[i];
+  return vector<__m512i>(out);
+}
+
+// The tile registers of a thread and their configuration. Using a tile that is not configured, or outside its shape, is
+// the kernel's error: it reads as garbage rather than as zeros.
+struct Tiles {
+  uint8_t rows[8], data[8][16][64];
+  uint16_t row_bytes[8];
+};
+inline thread_local Tiles tiles;
+
+inline void tile_release() {
+  std::memset(&tiles, 0, sizeof tiles);
+  std::memset(tiles.data, 0xcd, sizeof tiles.data);
+}
+inline void tile_loadconfig(const void* config) {
+  tile_release();
+  const auto* bytes = static_cast<const uint8_t*>(config);
+  if (bytes[0] != 1) __builtin_trap();
+  std::memcpy(tiles.row_bytes, bytes + 16, sizeof tiles.row_bytes);
+  std::memcpy(tiles.rows, bytes + 48, sizeof tiles.rows);
+}
+inline void check_tile(int tile) {
+  if (tiles.rows[tile] == 0 || tiles.rows[tile] > 16 || tiles.row_bytes[tile] == 0 || tiles.row_bytes[tile] > 64)
+    __builtin_trap();
+}
+inline void tile_zero(int tile) {
+  check_tile(tile);
+  std::memset(tiles.data[tile], 0, sizeof tiles.data[tile]);
+}
+inline void tile_loadd(int tile, const void* base, int64_t stride) {
+  tile_zero(tile);
+  for (int row = 0; row < tiles.rows[tile]; ++row)
+    std::memcpy(tiles.data[tile][row], static_cast<const char*>(base) + row * stride, tiles.row_bytes[tile]);
+}
+inline void tile_stored(int tile, void* base, int64_t stride) {
+  check_tile(tile);
+  for (int row = 0; row < tiles.rows[tile]; ++row)
+    std::memcpy(static_cast<char*>(base) + row * stride, tiles.data[tile][row], tiles.row_bytes[tile]);
+}
+// c[m][n] += sum over k of signed a[m][k][4] times unsigned b[k][n][4]
+inline void tile_dpbsud(int c, int a, int b) {
+  check_tile(a);
+  check_tile(b);
+  check_tile(c);
+  if (tiles.rows[a] != tiles.rows[c] || tiles.row_bytes[b] != tiles.row_bytes[c]) __builtin_trap();
+  if (tiles.row_bytes[a] != 4 * tiles.rows[b]) __builtin_trap();
+  for (int m = 0; m < tiles.rows[c]; ++m) {
+    int32_t sums[16];
+    std::memcpy(sums, tiles.data[c][m], sizeof sums);
+    for (int k = 0; k < tiles.rows[b]; ++k)
+      for (int i = 0; i < tiles.row_bytes[b]; ++i)
+        sums[i / 4] += static_cast<int8_t>(tiles.data[a][m][4 * k + i % 4]) * tiles.data[b][k][i];
+    std::memcpy(tiles.data[c][m], sums, sizeof sums);
+  }
+}
+
+}  // namespace emulated
+
+// Some are macros already, depending on the optimisation level.
+#undef _mm512_loadu_si512
+#undef _mm512_loadu_ps
+#undef _mm512_storeu_si512
+#undef _mm512_storeu_ps
+#undef _mm512_setzero_si512
+#undef _mm512_setzero_ps
+#undef _mm512_set1_epi8
+#undef _mm512_set1_epi32
+#undef _mm512_set1_ps
+#undef _mm512_or_si512
+#undef _mm512_and_si512
+#undef _mm512_xor_si512
+#undef _mm512_slli_epi16
+#undef _mm512_srli_epi16
+#undef _mm512_slli_epi32
+#undef _mm512_srli_epi32
+#undef _mm512_add_epi32
+#undef _mm512_sub_epi32
+#undef _mm512_add_ps
+#undef _mm512_mul_ps
+#undef _mm512_fmadd_ps
+#undef _mm512_fnmadd_ps
+#undef _mm512_cvtepu8_epi32
+#undef _mm512_cvtepi8_epi32
+#undef _mm512_cvtepu16_epi32
+#undef _mm512_cvtepi32_ps
+#undef _mm512_castsi512_ps
+#undef _mm512_cvtph_ps
+#undef _mm512_shuffle_epi8
+#undef _mm512_broadcast_i32x4
+#undef _mm512_dpbusd_epi32
+#undef _tile_loadconfig
+#undef _tile_release
+#undef _tile_zero
+#undef _tile_loadd
+#undef _tile_stored
+#undef _tile_dpbsud
+
+#define _mm512_loadu_si512(p) emulated::load<__m512i>(p)
+#define _mm512_loadu_ps(p) emulated::load<__m512>(p)
+#define _mm512_storeu_si512(p, v) static_cast<void>(std::memcpy(p, &(v), 64))
+#define _mm512_storeu_ps(p, v) static_cast<void>(std::memcpy(p, &(v), 64))
+#define _mm512_setzero_si512() emulated::all<__m512i>(0)
+#define _mm512_setzero_ps() emulated::all<__m512>(0.0f)
+#define _mm512_set1_epi8(v) emulated::all<__m512i>(int8_t{v})
+#define _mm512_set1_epi32(v) emulated::all<__m512i>(int32_t{v})
+#define _mm512_set1_ps(v) emulated::all<__m512>(float{v})
+#define _mm512_or_si512(a, b) ((a) | (b))
+#define _mm512_and_si512(a, b) ((a) & (b))
+#define _mm512_xor_si512(a, b) ((a) ^ (b))
+#define _mm512_slli_epi16(v, n) emulated::each<uint16_t>([](int x) { return static_cast<uint16_t>(x << (n)); }, v)
+#define _mm512_srli_epi16(v, n) emulated::each<uint16_t>([](int x) { return static_cast<uint16_t>(x >> (n)); }, v)
+#define _mm512_slli_epi32(v, s) emulated::each<uint32_t>([](uint32_t x) { return x << (s); }, v)
+#define _mm512_srli_epi32(v, s) emulated::each<uint32_t>([](uint32_t x) { return x >> (s); }, v)
+#define _mm512_add_epi32(a, b) emulated::each<uint32_t>([](uint32_t x, uint32_t y) { return x + y; }, a, b)
+#define _mm512_sub_epi32(a, b) emulated::each<uint32_t>([](uint32_t x, uint32_t y) { return x - y; }, a, b)
+#define _mm512_add_ps(a, b) emulated::each<float>([](float x, float y) { return x + y; }, a, b)
+#define _mm512_mul_ps(a, b) emulated::each<float>([](float x, float y) { return x * y; }, a, b)
+#define _mm512_fmadd_ps(a, b, c) \
+  emulated::each<float>([](float x, float y, float z) { return __builtin_fmaf(x, y, z); }, a, b, c)
+#define _mm512_fnmadd_ps(a, b, c) \
+  emulated::each<float>([](float x, float y, float z) { return __builtin_fmaf(-x, y, z); }, a, b, c)
+#define _mm512_cvtepu8_epi32(v) emulated::widen<uint8_t>(v)
+#define _mm512_cvtepi8_epi32(v) emulated::widen<int8_t>(v)
+#define _mm512_cvtepu16_epi32(v) emulated::widen<uint16_t>(v)
+#define _mm512_cvtepi32_ps(v) emulated::cvtepi32_ps(v)
+#define _mm512_castsi512_ps(v) ((__m512)(v))
+#define _mm512_cvtph_ps(v) emulated::cvtph_ps(v)
+#define _mm512_shuffle_epi8(table, index) emulated::shuffle_epi8(table, index)
+#define _mm512_broadcast_i32x4(v) emulated::broadcast_i32x4(v)
+#define _mm512_dpbusd_epi32(acc, a, b) emulated::dpbusd(acc, a, b)
+#define _tile_loadconfig(config) emulated::tile_loadconfig(config)
+#define _tile_release() emulated::tile_release()
+#define _tile_zero(tile) emulated::tile_zero(tile)
+#define _tile_loadd(tile, base, stride) emulated::tile_loadd(tile, base, stride)
+#define _tile_stored(tile, base, stride) emulated::tile_stored(tile, base, stride)
+#define _tile_dpbsud(c, a, b) emulated::tile_dpbsud(c, a, b)
