@@ -23,6 +23,9 @@ endfunction()
 # What every target of the project is compiled with.
 function(spate_compile_options target)
   target_compile_options(${target} PRIVATE -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Wundef -Werror)
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+    target_compile_options(${target} PRIVATE -Wno-restrict)  # warns of std::string's own code (GCC bug 105651)
+  endif()
   # Results must not depend on what the compiler chooses to contract: kernels ask for fused multiply-adds by name.
   target_compile_options(${target} PRIVATE -ffp-contract=off)
   if(SPATE_SANITIZE)
