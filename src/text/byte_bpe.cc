@@ -1,6 +1,7 @@
 #include "text/byte_bpe.h"
 
 #include "base/log.h"
+#include "base/utf8.h"
 #include "text/byte_alphabet.h"
 #include "text/merge_queue.h"
 
@@ -17,11 +18,11 @@ uint64_t pair_key(int32_t left, int32_t right) {
 Result<std::unique_ptr<Tokenizer>> ByteBpeTokenizer::create(Vocab vocab) {
   if (is_raw_utf8_pre_tokenizer(vocab.pre))
     return Error::unsupported(
-        fmt::format("tokenizer.ggml.pre '{}' is BPE over raw UTF-8, which spate does not read", vocab.pre));
+        fmt::format("tokenizer.ggml.pre {} is BPE over raw UTF-8, which spate does not read", quote(vocab.pre)));
   const PreTokenizer* pre = find_pre_tokenizer(vocab.pre);
   if (pre == nullptr) {
-    log::warn("unknown tokenizer.ggml.pre '{}': using the default pre-tokenizer, text may be cut differently",
-              vocab.pre);
+    log::warn("unknown tokenizer.ggml.pre {}: using the default pre-tokenizer, text may be cut differently",
+              quote(vocab.pre));
     pre = find_pre_tokenizer("default");
   }
   std::unique_ptr<ByteBpeTokenizer> tokenizer(new ByteBpeTokenizer(std::move(vocab), *pre));

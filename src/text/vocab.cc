@@ -5,6 +5,7 @@
 #include <limits>
 #include <string_view>
 
+#include "base/utf8.h"
 #include "text/pre_tokenizers.h"
 
 namespace spate {
@@ -83,9 +84,9 @@ class VocabReader {
       vocab_.model = VocabModel::kSentencePiece;
     } else {
       return Error::unsupported(
-          fmt::format("{}: tokenizer.ggml.model '{}'{} is unsupported; spate reads gpt2 "
+          fmt::format("{}: tokenizer.ggml.model {}{} is unsupported; spate reads gpt2 "
                       "(byte-level BPE) and llama (SentencePiece BPE)",
-                      file_.path(), printable(*model), description(*model)));
+                      file_.path(), quote(*model), description(*model)));
     }
     SPATE_TRY(const auto pre, file_.string("tokenizer.ggml.pre"));
     if (pre) vocab_.pre = *pre;
@@ -100,14 +101,6 @@ class VocabReader {
     if (model == "gemma4") return " (BPE over raw UTF-8)";
     if (model == "no_vocab" || model == "none") return " (no vocabulary)";
     return "";
-  }
-
-  // A name from the file, fit for a one-line message.
-  static std::string printable(std::string_view name) {
-    std::string out(name.substr(0, 64));
-    for (char& c : out)
-      if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) c = '?';
-    return out;
   }
 
   Result<void> read_tokens() {
@@ -142,8 +135,8 @@ class VocabReader {
       if (kind < 1 || kind > 6) return bad(fmt::format("tokenizer.ggml.token_type[{}] is {}, not 1 to 6", id, kind));
       vocab_.kinds[id] = static_cast<TokenKind>(kind);
       if (vocab_.kinds[id] == TokenKind::kByte && !is_byte_token(vocab_.tokens[id]))
-        return bad(fmt::format("token {} is of the byte type, but named '{}' instead of <0x00> to <0xFF>", id,
-                               printable(vocab_.tokens[id])));
+        return bad(fmt::format("token {} is of the byte type, but named {} instead of <0x00> to <0xFF>", id,
+                               quote(vocab_.tokens[id])));
     }
     return {};
   }
@@ -178,8 +171,8 @@ class VocabReader {
       const size_t space = merge.find(' ');
       if (space == std::string_view::npos || space == 0 || space + 1 == merge.size() ||
           merge.find(' ', space + 1) != std::string_view::npos)
-        return bad(fmt::format("tokenizer.ggml.merges[{}] is '{}', not two tokens with a space between", rank,
-                               printable(merge)));
+        return bad(
+            fmt::format("tokenizer.ggml.merges[{}] is {}, not two tokens with a space between", rank, quote(merge)));
     }
     vocab_.merges.assign(merges->strings.begin(), merges->strings.end());
     return {};
