@@ -19,12 +19,14 @@ Error unsupported_file(const MappedFile& file, std::string_view what) {
 // "GGUF", then a version that spate reads.
 Result<uint32_t> parse_version(GgufCursor& cursor, const MappedFile& file) {
   const std::span<const std::byte> bytes = file.bytes();
-  if (bytes.size() < 4) return cursor.bad(0, fmt::format("no GGUF file: it is {} bytes long", bytes.size()));
+  if (bytes.size() < 4)
+    return Error::bad_file(file.path(), fmt::format("not a GGUF file: it has {} bytes", bytes.size()));
   const std::string_view magic(reinterpret_cast<const char*>(bytes.data()), 4);
   if (magic == "FUGG") return unsupported_file(file, "a big-endian GGUF file; spate reads little-endian ones");
   for (std::string_view old : {"lmgg", "fmgg", "tjgg", "algg"})
     if (magic == old) return unsupported_file(file, "a GGML file from before GGUF; convert it to GGUF version 3");
-  if (magic != "GGUF") return cursor.bad(0, fmt::format("no GGUF file: it starts with {}, not 'GGUF'", quote(magic)));
+  if (magic != "GGUF")
+    return Error::bad_file(file.path(), fmt::format("not a GGUF file: it starts with {}, not 'GGUF'", quote(magic)));
   SPATE_TRY_VOID(cursor.skip(4, "the magic number"));
   const uint64_t at = cursor.offset();
   SPATE_TRY(const uint32_t version, cursor.take<uint32_t>("the version"));
