@@ -255,7 +255,7 @@ void PrintTo(const FilterCase& filter, std::ostream* out) {
 class Filters : public ::testing::TestWithParam<FilterCase> {};
 
 TEST_P(Filters, Draws_FollowTheBruteForceDistribution) {
-  for (const int n : {2, 37, 1500}) {
+  for (const int n : {2, 37, 600}) {
     const std::vector<float> logits = random_logits(n, 100 + n, 2);
     SamplingParams sampling = GetParam().sampling;
     sampling.seed = n;
