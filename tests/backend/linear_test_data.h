@@ -8,15 +8,12 @@
 #include "backend/cpu/linear.h"
 #include "quant/quant_type.h"
 
+#include "support/random_weights.h"
+
 namespace spate::cpu {
 
-// [n_rows, n_cols] in the file's order: random bits, except that scales are of sane size (about one in eight
-// subnormal).
-std::vector<std::byte> random_weights(QuantType type, int64_t n_rows, int64_t n_cols, uint32_t seed);
-
-// Sets every byte that holds codes or small scales to `pattern`; the f16 scales stay. Weights of float types: no
-// change.
-void fill_codes(QuantType type, int pattern, std::vector<std::byte>& weights);
+using testing::fill_codes;
+using testing::random_weights;
 
 // [n_tokens, n_cols], roughly normal, magnitudes differing between tokens.
 std::vector<float> random_activations(int n_tokens, int64_t n_cols, uint32_t seed);

@@ -1,5 +1,6 @@
 #include "support/gguf_builder.h"
 
+#include <filesystem>
 #include <fstream>
 
 #include "base/check.h"
@@ -46,7 +47,9 @@ GgufBuilder& GgufBuilder::data(size_t n_bytes) {
 }
 
 void write_file(const std::string& path, std::string_view bytes) {
-  std::ofstream out(path, std::ios::binary | std::ios::trunc);
+  // Removed, not cut to nothing: file systems that flush a file rewritten in place take milliseconds for each.
+  std::filesystem::remove(path);
+  std::ofstream out(path, std::ios::binary);
   out.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
   out.close();
   SPATE_CHECK(out.good(), "cannot write {}", path);
