@@ -51,8 +51,9 @@ TEST(CodepointSet_Property, FollowsTheGeneralCategory) {
 TEST(CodepointSet_Property, KnowsHanAndNothingElse) {
   const auto han = CodepointSet::property("Han");
   ASSERT_TRUE(han.has_value());
-  for (const char32_t c : {0x3005, 0x3007, 0x4E00, 0x9FFF, 0x20000}) EXPECT_TRUE(han->contains(c)) << c;
-  for (const char32_t c : {0x3042, 0x30AB, 0xAC00, 0x3001}) EXPECT_FALSE(han->contains(c)) << c;
+  for (const char32_t c : {0x3005, 0x3007, 0x4E00, 0x9FFF, 0x20000})
+    EXPECT_TRUE(han->contains(c)) << static_cast<uint32_t>(c);
+  for (const char32_t c : {0x3042, 0x30AB, 0xAC00, 0x3001}) EXPECT_FALSE(han->contains(c)) << static_cast<uint32_t>(c);
   EXPECT_FALSE(CodepointSet::property("Latin").has_value());
   EXPECT_FALSE(CodepointSet::property("").has_value());
   EXPECT_FALSE(CodepointSet::property("Lx").has_value());
@@ -60,8 +61,10 @@ TEST(CodepointSet_Property, KnowsHanAndNothingElse) {
 
 TEST(CodepointSet_WhiteSpace, IsUnicodesAndNotTheControlSeparators) {
   const CodepointSet spaces = CodepointSet::white_space();
-  for (const char32_t c : {0x09, 0x0D, 0x20, 0x85, 0xA0, 0x2003, 0x3000}) EXPECT_TRUE(spaces.contains(c)) << c;
-  for (const char32_t c : {0x08, 0x1C, 0x1F, 0x180E, 0x200B, 0xFEFF}) EXPECT_FALSE(spaces.contains(c)) << c;
+  for (const char32_t c : {0x09, 0x0D, 0x20, 0x85, 0xA0, 0x2003, 0x3000})
+    EXPECT_TRUE(spaces.contains(c)) << static_cast<uint32_t>(c);
+  for (const char32_t c : {0x08, 0x1C, 0x1F, 0x180E, 0x200B, 0xFEFF})
+    EXPECT_FALSE(spaces.contains(c)) << static_cast<uint32_t>(c);
 }
 
 }  // namespace

@@ -1,5 +1,16 @@
 #include "text/pre_tokenizer_cases.h"
 
+#include <cctype>
+#include <ostream>
+
+namespace spate {
+
+void PrintTo(const PreTokenizer& row, std::ostream* out) {
+  *out << row.names;
+}
+
+}  // namespace spate
+
 namespace spate::testing {
 
 namespace {
@@ -221,6 +232,21 @@ constexpr PreTokenizerCases kTable[] = {
 
 std::span<const PreTokenizerCases> pre_tokenizer_cases() {
   return kTable;
+}
+
+void PrintTo(const PreTokenizerCases& cases, std::ostream* out) {
+  *out << cases.name;
+}
+
+std::string first_name(const PreTokenizer& row) {
+  return std::string(row.names.substr(0, row.names.find(' ')));
+}
+
+std::string test_name(std::string_view name) {
+  std::string out(name);
+  for (char& c : out)
+    if (!std::isalnum(static_cast<unsigned char>(c))) c = '_';
+  return out;
 }
 
 }  // namespace spate::testing

@@ -2,7 +2,6 @@
 
 #include <ctime>
 #include <gmock/gmock.h>
-#include <ostream>
 #include <set>
 #include <string>
 
@@ -15,18 +14,9 @@ namespace {
 using ::testing::ElementsAreArray;
 using ::testing::IsEmpty;
 
+using testing::first_name;
+
 constexpr std::string_view kCut = "¦";
-
-std::string first_name(const PreTokenizer& row) {
-  return std::string(row.names.substr(0, row.names.find(' ')));
-}
-
-std::string parameter_name(std::string_view name) {
-  std::string out(name);
-  for (char& c : out)
-    if (!std::isalnum(static_cast<unsigned char>(c))) c = '_';
-  return out;
-}
 
 std::vector<std::string> cut_at_marks(std::string_view marked) {
   std::vector<std::string> pieces(1);
@@ -41,19 +31,6 @@ std::vector<std::string> cut_at_marks(std::string_view marked) {
   }
   return pieces;
 }
-
-}  // namespace
-
-namespace testing {
-void PrintTo(const PreTokenizerCases& cases, std::ostream* out) {
-  *out << cases.name;
-}
-}  // namespace testing
-void PrintTo(const PreTokenizer& row, std::ostream* out) {
-  *out << row.names;
-}
-
-namespace {
 
 class HandDerivedCases : public ::testing::TestWithParam<testing::PreTokenizerCases> {};
 
@@ -70,7 +47,7 @@ TEST_P(HandDerivedCases, ArePieces) {
 }
 
 INSTANTIATE_TEST_SUITE_P(PreTokenizers, HandDerivedCases, ::testing::ValuesIn(testing::pre_tokenizer_cases()),
-                         [](const auto& test) { return parameter_name(test.param.name); });
+                         [](const auto& test) { return testing::test_name(test.param.name); });
 
 TEST(PreTokenizers_Table, EveryRowHasTwelveHandDerivedCases) {
   for (const PreTokenizer& row : pre_tokenizers()) {
@@ -149,7 +126,7 @@ TEST_P(EveryRow, LongRunsAreLinear) {
 }
 
 INSTANTIATE_TEST_SUITE_P(PreTokenizers, EveryRow, ::testing::ValuesIn(pre_tokenizers()),
-                         [](const auto& test) { return parameter_name(first_name(test.param)); });
+                         [](const auto& test) { return testing::test_name(first_name(test.param)); });
 
 }  // namespace
 }  // namespace spate
