@@ -30,7 +30,7 @@ struct RopeSpec {
   float magnitude = 1;
   // [rotary_dim / 2] divisors of the frequencies, as llama 3.1 and later carry them in rope_freqs.weight; empty means
   // ones.
-  std::vector<float> frequency_divisors;
+  std::vector<float> frequency_divisors = {};
 
   // [rotary_dim / 2] angle per position of each pair, all of the above applied.
   std::vector<float> frequencies() const;
