@@ -23,7 +23,7 @@ namespace {
 class LazyMemory {
  public:
   explicit LazyMemory(size_t n_bytes) : n_bytes_(n_bytes) {
-    data_ = mmap(nullptr, n_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    data_ = mmap(nullptr, n_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (data_ == MAP_FAILED) throw std::bad_alloc();
   }
   ~LazyMemory() { munmap(data_, n_bytes_); }
