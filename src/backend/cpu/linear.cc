@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <new>
 #include <vector>
 
 #if defined(__linux__)
@@ -37,7 +38,7 @@ const LinearKernels& kernels_of(Isa isa) {
 
 std::byte* allocate(size_t n_bytes, size_t alignment) {
   void* memory = std::aligned_alloc(alignment, std::max((n_bytes + alignment - 1) / alignment, size_t{1}) * alignment);
-  SPATE_CHECK(memory != nullptr, "{} bytes of memory", n_bytes);
+  if (memory == nullptr) throw std::bad_alloc();
   return static_cast<std::byte*>(memory);
 }
 
