@@ -48,6 +48,7 @@ AtomicFile::~AtomicFile() {
 }
 
 Result<void> AtomicFile::write(const void* data, size_t n_bytes) {
+  if (n_bytes == 0) return {};  // data may be null then
   SPATE_CHECK(file_ != nullptr, "write after commit to {}", path_);
   if (std::fwrite(data, 1, n_bytes, file_.get()) == n_bytes) return {};
   return Error::io(path_, fmt::format("cannot be written: {}", std::strerror(errno)));

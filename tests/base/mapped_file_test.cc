@@ -146,17 +146,22 @@ TEST(MappedFile, SlotOfAClosedMapping_IsFreeAgainAndUnmarked) {
   }
 }
 
+// By the signal itself; or by AddressSanitizer, whose handler was there before and so takes over.
+bool ended_by_sigbus(int status) {
+  return (WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS) || (WIFEXITED(status) && WEXITSTATUS(status) != 0);
+}
+
 TEST(MappedFileDeath, SigbusElsewhere_StillEndsTheProcess) {
   testing::TemporaryFolder folder;
   const MappedFile file = std::move(*MappedFile::open(write_bytes(folder, "a", 1)));
-  EXPECT_EXIT((raise(SIGBUS), _exit(0)), ::testing::KilledBySignal(SIGBUS), "");
+  EXPECT_EXIT((raise(SIGBUS), _exit(0)), ended_by_sigbus, "");
 
   const int fd = open(write_bytes(folder, "b", 1).c_str(), O_RDWR);
   ASSERT_GE(fd, 0);
   void* unguarded = mmap(nullptr, page_bytes, PROT_READ, MAP_SHARED, fd, 0);
   ASSERT_NE(unguarded, MAP_FAILED);
   ASSERT_EQ(ftruncate(fd, 0), 0);
-  EXPECT_EXIT(_exit(*static_cast<const volatile char*>(unguarded)), ::testing::KilledBySignal(SIGBUS), "");
+  EXPECT_EXIT(_exit(*static_cast<const volatile char*>(unguarded) & 0), ended_by_sigbus, "");
   munmap(unguarded, page_bytes);
   close(fd);
 }
