@@ -55,6 +55,9 @@ std::string bytes_of(const Vocab& vocab, TokenId id) {
 }  // namespace
 
 Result<std::unique_ptr<Tokenizer>> Tokenizer::create(Vocab vocab) {
+  SPATE_CHECK(vocab.kinds.size() == vocab.tokens.size(), "{} kinds of {} tokens", vocab.kinds.size(), vocab.size());
+  SPATE_CHECK(vocab.model != VocabModel::kSentencePiece || vocab.scores.size() == vocab.tokens.size(),
+              "{} scores of {} tokens", vocab.scores.size(), vocab.size());
   switch (vocab.model) {
     case VocabModel::kByteBpe:
       return ByteBpeTokenizer::create(std::move(vocab));
