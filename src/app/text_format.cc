@@ -1,6 +1,7 @@
 #include "app/text_format.h"
 
 #include <fmt/format.h>
+#include <nlohmann/json.hpp>
 
 #include "base/utf8.h"
 
@@ -61,7 +62,7 @@ std::string format_bytes(uint64_t n_bytes) {
 
 std::string format_count(uint64_t count) {
   std::string digits = std::to_string(count);
-  for (size_t i = digits.size(); i > 3; i -= 3) digits.insert(i - 3, ",");
+  for (size_t i = digits.size(); i > 3; i -= 3) digits.insert(i - 3, 1, ',');
   return digits;
 }
 

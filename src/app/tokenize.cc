@@ -1,6 +1,7 @@
 // spate tokenize: text to token ids and back.
 #include <CLI/CLI.hpp>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 

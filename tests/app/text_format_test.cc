@@ -1,6 +1,7 @@
 #include "app/text_format.h"
 
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include "app/options.h"
 
