@@ -50,7 +50,7 @@ constexpr std::string_view kBloom = R"( ?[^(\s|.,!?…。，、।۔،)]+)";
 
 constexpr PreTokenizer kTable[] = {
     {.names = "default",
-     .source = "the fallback of the GGUF ecosystem for files without tokenizer.ggml.pre (llama.cpp, llama-vocab.cpp)",
+     .source = "llama.cpp, llama-vocab.cpp, DEFAULT: the ecosystem's fallback for files without tokenizer.ggml.pre",
      .steps = {{{Kind::kPattern, R"([\p{P}$+<=>^~|]+)"},
                 {Kind::kPattern, kGpt2},
                 {Kind::kPattern, R"(\p{N}+)"},
@@ -82,14 +82,14 @@ constexpr PreTokenizer kTable[] = {
      .steps = {{{Kind::kPattern, kLlama3}}}},
 
     {.names = "minicpm5",
-     .source = "openbmb/MiniCPM5-1B: tokenizer.json, two Splits",
+     .source = "openbmb/MiniCPM5-1B: tokenizer.json, as llama.cpp's llama-vocab.cpp quotes it",
      .steps = {{{Kind::kPattern, kDigits1To3},
                 {Kind::kPattern, R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}+)"
                                  R"(| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"}}},
      .ignore_merges = true},
 
     {.names = "jais-2",
-     .source = "inceptionai/Jais-2-8B-Chat: tokenizer.json, Llama 3's pattern with runs of spaces in powers of two",
+     .source = "llama.cpp, llama-vocab.cpp, JAIS2, which quotes tokenizer.json; runs of spaces go in powers of two",
      .steps = {{{Kind::kPattern,
                  R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*)"
                  R"(|\s*[\r\n]+|\s{512}(?!\S)|\s{256}(?!\S)|\s{128}(?!\S)|\s{64}(?!\S)|\s{32}(?!\S)|\s{16}(?!\S))"
@@ -100,23 +100,23 @@ constexpr PreTokenizer kTable[] = {
      .steps = {{{Kind::kPattern, kQwen2}}}},
 
     {.names = "qwen35",
-     .source = "Qwen/Qwen3.5: tokenizer.json, Split; marks go with letters",
+     .source = "llama.cpp, llama-vocab.cpp, QWEN35, which quotes tokenizer.json; marks go with letters",
      .steps = {{{Kind::kPattern, R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N})"
                                  R"(| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"}}}},
 
     {.names = "seed-coder",
-     .source = "ByteDance-Seed/Seed-Coder-8B-Base: tokenizer.json, Split",
+     .source = "llama.cpp, llama-vocab.cpp, SEED_CODER, which quotes tokenizer.json",
      .steps = {{{Kind::kPattern, R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1})"
                                  R"(| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+|\s+(?!\S)|\s+)"}}}},
 
     // Published with the possessive [^\r\n\p{L}\p{N}]?+ and [^\s\p{L}\p{N}]++.
     {.names = "bailingmoe bailingmoe2 llada-moe",
-     .source = "inclusionAI/Ling-lite: tokenizer.json, Split",
+     .source = "llama.cpp, llama-vocab.cpp, BAILINGMOE, which quotes tokenizer.json",
      .steps = {{{Kind::kPattern, R"('(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*)"
                                  R"(|\s*[\r\n]|\s+(?!\S)|\s+)"}}}},
 
     {.names = "exaone-moe",
-     .source = "LGAI-EXAONE/K-EXAONE-236B-A23B: tokenizer.json, Split; words joined by single spaces stay together",
+     .source = "llama.cpp, llama-vocab.cpp, EXAONE_MOE, which quotes tokenizer.json; single spaces join words",
      .steps = {{{Kind::kPattern,
                  R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+|\p{N})"
                  R"(| ?[^\s\p{L}\p{N}]+[\r\n/]?|\s*[\r\n]|\s+(?!\S)|\s+)"}}}},
@@ -134,16 +134,17 @@ constexpr PreTokenizer kTable[] = {
      .steps = {{{Kind::kPattern, kO200k}}}},
 
     {.names = "granite-embed-multi-97m",
-     .source = "ibm-granite/granite-embedding-97m-multilingual: tokenizer.json, the pattern of o200k, ignore_merges",
+     .source = "llama.cpp, llama-vocab.cpp, GRANITE_EMB_MULTI: the pattern of o200k, ignore_merges",
      .steps = {{{Kind::kPattern, kO200k}}},
      .ignore_merges = true},
 
     {.names = "tiny_aya cohere2moe",
-     .source = R"(CohereLabs/tiny-aya-base: tokenizer.json, Split \d{1,3}(?=(?:\d{3})*\b), Split (o200k))",
+     .source =
+         R"(llama.cpp, llama-vocab.cpp, TINY_AYA, which quotes tokenizer.json: \d{1,3}(?=(?:\d{3})*\b), then o200k)",
      .steps = {{{Kind::kThousandsOfWord, R"(\d)"}, {Kind::kPattern, kO200k}}}},
 
     {.names = "kimi-k2",
-     .source = "moonshotai/Kimi-K2-Instruct: tokenization_kimi.py",
+     .source = "moonshotai/Kimi-K2-Instruct: tokenization_kimi.py, as llama.cpp's unicode.cpp quotes it",
      .steps = {{{Kind::kPattern, R"([\p{Han}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*)"
                                  R"([\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?)"
                                  R"(|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+)"
@@ -151,7 +152,7 @@ constexpr PreTokenizer kTable[] = {
                                  R"(|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"}}}},
 
     {.names = "youtu",
-     .source = "tencent/Youtu-LLM-2B: tokenizer.json, two Splits",
+     .source = "llama.cpp, llama-vocab.cpp, YOUTU",
      .steps = {{{Kind::kPattern,
                  R"([가-힣\x{3131}-\x{318E}]+|[！…“”‘’—：；，、-\x{303F}\x{FE30}-\x{FE4F}]+|[\x{3105}-\x{312F}]+)"
                  R"(|[\x{4E00}-\x{9FA5}\x{3040}-\x{309F}\x{30A0}-\x{30FF}]+)"},
@@ -163,7 +164,8 @@ constexpr PreTokenizer kTable[] = {
      .ignore_merges = true},
 
     {.names = "deepseek-llm",
-     .source = "deepseek-ai/deepseek-llm-7b-base: tokenizer.json, five Splits, Digits (individual)",
+     .source =
+         "llama.cpp, llama-vocab.cpp, DEEPSEEK_LLM; single digits as the DeepSeek LLM paper says (2401.02954, 2.1)",
      .steps = {{{Kind::kPattern, R"([\r\n])"},
                 {Kind::kPattern, kDeepSeekCasedLetters},
                 {Kind::kPattern, R"(\s?[!-/:-~！-／：-～‘-‟\x{3000}-。]+)"},
@@ -172,7 +174,7 @@ constexpr PreTokenizer kTable[] = {
                 {Kind::kPattern, kDigit}}}},
 
     {.names = "deepseek-coder",
-     .source = "deepseek-ai/deepseek-coder-6.7b-base: tokenizer.json, four Splits, Digits (individual)",
+     .source = "llama.cpp, llama-vocab.cpp, DEEPSEEK_CODER",
      .steps = {{{Kind::kPattern, R"([\r\n])"},
                 {Kind::kPattern, R"(\s?\p{L}+)"},
                 {Kind::kPattern, R"(\s?\p{P}+)"},
@@ -180,11 +182,11 @@ constexpr PreTokenizer kTable[] = {
                 {Kind::kPattern, kDigit}}}},
 
     {.names = "deepseek-v3 hunyuan-dense joyai-llm",
-     .source = "deepseek-ai/DeepSeek-V3: tokenizer.json, three Splits",
+     .source = "deepseek-ai/DeepSeek-V3: tokenizer.json, three Splits (llama.cpp, llama-vocab.cpp, DEEPSEEK3_LLM)",
      .steps = {{{Kind::kPattern, kDigits1To3}, {Kind::kPattern, kHanAndKana}, {Kind::kPattern, kDeepSeekV3}}}},
 
     {.names = "afmoe",
-     .source = "arcee-ai/Trinity-Nano-Base: tokenizer.json, digits in threes from the right, then two Splits",
+     .source = "llama.cpp, llama-vocab.cpp and unicode.cpp, AFMOE: digits in threes from the right, then two patterns",
      .steps = {{{Kind::kThousands, kDigit},
                 {Kind::kPattern,
                  R"([一-\x{9FFF}\x{3400}-\x{4DBF}\x{F900}-\x{FAFF}\x{3040}-\x{309F}\x{30A0}-\x{30FF}\x{FF65}-\x{FF9F})"
@@ -193,7 +195,7 @@ constexpr PreTokenizer kTable[] = {
                 {Kind::kPattern, kDeepSeekV3}}}},
 
     {.names = "superbpe",
-     .source = R"(UW/OLMo2-8B-SuperBPE-t180k: tokenizer.json, Split \p{N}+, Split (?=(\d{3})+(?!\d)))",
+     .source = R"(llama.cpp, llama-vocab.cpp, SUPERBPE: \p{N}+, then (?=(\d{3})+(?!\d)))",
      .steps = {{{Kind::kPattern, R"(\p{N}+)"}, {Kind::kThousandsInside, R"(\d)"}}}},
 
     {.names = "bloom poro-chat gpt3-finnish",
@@ -201,11 +203,11 @@ constexpr PreTokenizer kTable[] = {
      .steps = {{{Kind::kPattern, kBloom}}}},
 
     {.names = "viking",
-     .source = "LumiOpen/Viking-7B: tokenizer.json, Split, Digits (individual)",
+     .source = "llama.cpp, llama-vocab.cpp, VIKING: the pattern of BLOOM, then single digits",
      .steps = {{{Kind::kPattern, kBloom}, {Kind::kPattern, kDigit}}}},
 
     {.names = "chameleon",
-     .source = "facebook/chameleon-7b: tokenizer.json",
+     .source = "facebook/chameleon-7b: tokenizer.json, as llama.cpp's llama-vocab.cpp follows it",
      .steps = {{{Kind::kPattern, R"(<sentinel:[0-9]+>)"},
                 {Kind::kPattern, R"((IMGIMG)((A|B|C|D|E|F|G|H|I){1,4})Z)"},
                 {Kind::kPattern, R"([\t\n]|    |  )"},

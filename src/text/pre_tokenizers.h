@@ -26,7 +26,7 @@ struct SplitStep {
 
 struct PreTokenizer {
   std::string_view names;   // separated by spaces
-  std::string_view source;  // where the pattern was published
+  std::string_view source;  // where the pattern was read
   std::array<SplitStep, 6> steps;
   bool ignore_merges = false;  // a piece that is a token as a whole is that token, whatever merges would give
   bool add_bos = false;        // where tokenizer.ggml.add_bos_token is absent
