@@ -37,10 +37,10 @@ function(spate_compile_options target)
   endif()
 endfunction()
 
-# spate_test(NAME SOURCES ... DEPS layers...): one GoogleTest executable, its cases run by ctest one by one under the label
-# of the layer they test, the folder's name below tests/.
+# spate_test(NAME [ALONE] SOURCES ... DEPS layers...): one GoogleTest executable, its cases run by ctest one by one under the label
+# of the layer they test, the folder's name below tests/. ALONE: not beside other tests, for those that use every core.
 function(spate_test name)
-  cmake_parse_arguments(arg "" "" "SOURCES;DEPS;LIBS" ${ARGN})
+  cmake_parse_arguments(arg "ALONE" "" "SOURCES;DEPS;LIBS" ${ARGN})
   add_executable(${name}_test ${arg_SOURCES})
   spate_compile_options(${name}_test)
   # GoogleTest's macros are slow to optimise, and what a test calls is compiled elsewhere.
@@ -53,5 +53,6 @@ function(spate_test name)
   target_link_libraries(${name}_test PRIVATE ${arg_DEPS} ${arg_LIBS} spate_testing GTest::gtest GTest::gmock GTest::gtest_main)
   file(RELATIVE_PATH label ${CMAKE_SOURCE_DIR}/tests ${CMAKE_CURRENT_SOURCE_DIR})
   string(REGEX REPLACE "/.*" "" label ${label})
-  gtest_discover_tests(${name}_test DISCOVERY_MODE PRE_TEST TEST_PREFIX ${name}. PROPERTIES TIMEOUT 600 LABELS ${label})
+  gtest_discover_tests(${name}_test DISCOVERY_MODE PRE_TEST TEST_PREFIX ${name}. PROPERTIES TIMEOUT 600 LABELS ${label}
+                       RUN_SERIAL ${arg_ALONE})
 endfunction()

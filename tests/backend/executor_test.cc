@@ -8,6 +8,7 @@
 #include <set>
 
 #include "backend/cpu/cpu_executor.h"
+#include "backend/isas_here.h"
 #include "backend/reference/reference_executor.h"
 
 #include "support/executor_driver.h"
@@ -98,8 +99,7 @@ TEST_P(ExecutorModels, EveryIsaAndStepSize_CloseToReference) {
   ASSERT_TRUE(reference.ok());
   const std::vector<int32_t> tokens = random_tokens(150, model_->spec().vocab_size, 3);
   const Scored expected = score_tokens(**reference, tokens);
-  for (Isa isa : kAllIsas) {
-    if (!isa_supported(isa)) continue;
+  for (Isa isa : isas_here()) {
     const auto executor = cpu_executor(model_, isa);
     const Scored actual = score_tokens(*executor, tokens);
     for (int step_tokens : {1, 5, 17}) {
@@ -201,8 +201,7 @@ TEST_P(ExecutorModels, SequenceInAnyCompany_SameBitsAsAlone) {
       pages.pop_back();
     }
   }
-  for (Isa isa : kAllIsas) {
-    if (!isa_supported(isa)) continue;
+  for (Isa isa : isas_here()) {
     const auto alone = cpu_executor(model_, isa, 1), together = cpu_executor(model_, isa, 3);
     for (uint32_t seed : {1u, 2u}) {
       const std::vector<Progress> results = run_in_company(*together, sequences, seed);

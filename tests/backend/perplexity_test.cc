@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "backend/cpu/cpu_executor.h"
+#include "backend/isas_here.h"
 #include "backend/reference/reference_executor.h"
 #include "base/file.h"
 #include "text/tokenizer.h"
@@ -48,11 +49,7 @@ TEST(Perplexity, CpuEveryStepSizeAndIsa_WithinTwoPerMilleOfReference) {
   auto reference = make_reference_executor(model, kLimits, 2);
   ASSERT_TRUE(reference.ok());
   const double expected = perplexity(**reference, tokens, kContext, kContext, kChunks);
-  for (Isa isa : kAllIsas) {
-    if (!isa_supported(isa)) {
-      std::printf("%s is not available on this processor: not run\n", std::string(isa_name(isa)).c_str());
-      continue;
-    }
+  for (Isa isa : isas_here()) {
     const auto executor = cpu_executor(model, isa);
     for (int step_tokens : {1, 4, 16, 64, 512}) {
       if (isa == Isa::kPortable && step_tokens < 64)
