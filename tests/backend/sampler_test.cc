@@ -22,6 +22,10 @@ std::atomic<int64_t> n_allocations{0};
   if (void* memory = std::malloc(n_bytes)) return memory;
   throw std::bad_alloc();
 }
+[[gnu::noinline]] void* operator new(size_t n_bytes, const std::nothrow_t&) noexcept {
+  ++n_allocations;
+  return std::malloc(n_bytes);
+}
 [[gnu::noinline]] void operator delete(void* memory) noexcept {
   std::free(memory);
 }
