@@ -14,15 +14,16 @@ namespace {
 std::atomic<size_t> allocated_bytes{0};
 }
 
-void* operator new(size_t n_bytes) {
+// Not inlined: gcc 12 would see memory of new freed with free().
+[[gnu::noinline]] void* operator new(size_t n_bytes) {
   allocated_bytes += n_bytes;
   if (void* memory = std::malloc(n_bytes)) return memory;
   throw std::bad_alloc();
 }
-void operator delete(void* memory) noexcept {
+[[gnu::noinline]] void operator delete(void* memory) noexcept {
   std::free(memory);
 }
-void operator delete(void* memory, size_t) noexcept {
+[[gnu::noinline]] void operator delete(void* memory, size_t) noexcept {
   std::free(memory);
 }
 
