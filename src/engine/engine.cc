@@ -152,7 +152,9 @@ bool Engine::is_end_token(const Sequence& sequence, int32_t token) const {
 
 // Everything is in its final state before the sink is told, so that it may submit and cancel. By value: the caller's
 // pointer may live in a container that this changes.
-void Engine::finish(std::shared_ptr<Sequence> sequence, OutputDelta delta) {
+// By value: the caller may hold no more than the map does.
+// NOLINTNEXTLINE(performance-unnecessary-value-param)
+void Engine::finish(std::shared_ptr<Sequence> sequence, const OutputDelta& delta) {
   scheduler_.remove(*sequence);
   sequences_.erase(sequence->id);
   sequence->sink(sequence->id, delta);

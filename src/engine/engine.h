@@ -59,7 +59,7 @@ class Engine {
   void deliver(const StepPlan::Part& part, const StepPlan& plan, StepOutput& output);
   std::optional<Finish> accept(Sequence& sequence, RowOutput& row, OutputDelta& delta) const;
   bool is_end_token(const Sequence& sequence, int32_t token) const;
-  void finish(std::shared_ptr<Sequence> sequence, OutputDelta delta);
+  void finish(std::shared_ptr<Sequence> sequence, const OutputDelta& delta);
   void fail_all(const Error& error);
   void drain();
 

@@ -85,7 +85,7 @@ Result<std::vector<GgufPart>> read_all_parts(GgufPart named) {
   uint64_t n_tensors = 0;
   for (int i = 0; i < info->count; ++i) {
     if (i == info->index) {
-      parts.push_back(std::move(named));
+      parts.push_back(std::move(named));  // NOLINT(bugprone-use-after-move): of one i alone
     } else {
       SplitInfo expected = *info;
       expected.index = i;

@@ -127,6 +127,7 @@ class PatternCompiler {
     std::map<std::vector<bool>, uint8_t> known;
     for (size_t i = 0; i + 1 < cuts.size(); ++i) {
       std::vector<bool> members;
+      members.reserve(sets.size());
       for (const CodepointSet& set : sets) members.push_back(set.contains(cuts[i]));
       const auto [entry, added] = known.try_emplace(std::move(members), static_cast<uint8_t>(known.size()));
       if (added) {

@@ -23,27 +23,26 @@ constexpr std::string_view kEndTokens[] = {
     "[EOT]",
     "_<EOT>",
     "[EOS]",
-    "<|im_end|>",             // ChatML
-    "<|eot_id|>",             // Llama 3
-    "<|eom_id|>",             // Llama 3: ends a message that calls a tool
-    "<|eot|>",                // Llama 4
-    "<|eom|>",                // Llama 4
-    "<end_of_turn>",          // Gemma
-    "<turn|>",                // Gemma 4
-    "<|end|>",                // Phi 3
-    "<|endoftext|>",          // GPT-2, Qwen, Phi
-    "<|end_of_text|>",        // Llama 3, Granite
-    "<|end_of_turn|>",        // OpenChat
-    "<|END_OF_TURN_TOKEN|>",  // Command R
-    "<|EOT|>",                // DeepSeek Coder
-    "<\xEF\xBD\x9C"
-    "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>",  // DeepSeek
-    "[|endofturn|]",                                       // EXAONE
-    "<end_of_utterance>",                                  // SmolVLM
-    "<|return|>",                                          // gpt-oss
-    "<|call|>",                                            // gpt-oss
-    "<|calls|>",                                           // Solar Open
-    "<|flush|>",                                           // Solar Open
+    "<|im_end|>",                               // ChatML
+    "<|eot_id|>",                               // Llama 3
+    "<|eom_id|>",                               // Llama 3: ends a message that calls a tool
+    "<|eot|>",                                  // Llama 4
+    "<|eom|>",                                  // Llama 4
+    "<end_of_turn>",                            // Gemma
+    "<turn|>",                                  // Gemma 4
+    "<|end|>",                                  // Phi 3
+    "<|endoftext|>",                            // GPT-2, Qwen, Phi
+    "<|end_of_text|>",                          // Llama 3, Granite
+    "<|end_of_turn|>",                          // OpenChat
+    "<|END_OF_TURN_TOKEN|>",                    // Command R
+    "<|EOT|>",                                  // DeepSeek Coder
+    "<\uFF5Cend\u2581of\u2581sentence\uFF5C>",  // DeepSeek
+    "[|endofturn|]",                            // EXAONE
+    "<end_of_utterance>",                       // SmolVLM
+    "<|return|>",                               // gpt-oss
+    "<|call|>",                                 // gpt-oss
+    "<|calls|>",                                // Solar Open
+    "<|flush|>",                                // Solar Open
 };
 
 // In the harmony format "<|end|>" only separates the messages of one turn.

@@ -326,7 +326,7 @@ void CpuExecutor::row_logits(int first, int n, float* logits) {
 
 }  // namespace cpu
 
-Result<std::unique_ptr<Executor>> make_cpu_executor(std::shared_ptr<const Model> model,
+Result<std::unique_ptr<Executor>> make_cpu_executor(const std::shared_ptr<const Model>& model,
                                                     const CpuExecutorOptions& options) {
   SPATE_CHECK(isa_supported(options.isa), "instruction set {} is not available here", isa_name(options.isa));
   std::unique_ptr<Executor> executor;

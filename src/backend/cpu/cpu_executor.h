@@ -21,7 +21,7 @@ struct CpuExecutorOptions {
 };
 
 // Error kOutOfResources: the weights or the KV pages do not fit in memory; kIo: the file was damaged while being read.
-Result<std::unique_ptr<Executor>> make_cpu_executor(std::shared_ptr<const Model> model,
+Result<std::unique_ptr<Executor>> make_cpu_executor(const std::shared_ptr<const Model>& model,
                                                     const CpuExecutorOptions& options);
 
 }  // namespace spate

@@ -213,7 +213,7 @@ class ReferenceExecutor final : public HostExecutor {
 
 }  // namespace
 
-Result<std::unique_ptr<Executor>> make_reference_executor(std::shared_ptr<const Model> model,
+Result<std::unique_ptr<Executor>> make_reference_executor(const std::shared_ptr<const Model>& model,
                                                           const ExecutorLimits& limits, int n_threads) {
   std::unique_ptr<Executor> executor = std::make_unique<ReferenceExecutor>(model, limits, n_threads);
   SPATE_TRY_VOID(model->file().check_intact());

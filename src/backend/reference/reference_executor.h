@@ -10,7 +10,7 @@
 namespace spate {
 
 // Decodes every weight to float32 (4 bytes each). Error kIo if the model's file was damaged meanwhile.
-Result<std::unique_ptr<Executor>> make_reference_executor(std::shared_ptr<const Model> model,
+Result<std::unique_ptr<Executor>> make_reference_executor(const std::shared_ptr<const Model>& model,
                                                           const ExecutorLimits& limits, int n_threads);
 
 }  // namespace spate
