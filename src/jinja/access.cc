@@ -69,19 +69,16 @@ struct SliceRange {
   int64_t begin, step, n;
 };
 
-std::optional<int64_t> slice_part(const Value& value) {
-  if (value.is_none()) return std::nullopt;
-  if (value.is_undefined() || !value.integer())
-    fail("slice indices must be integers or none, not '{}'", value.type_name());
-  return *value.integer();
+bool is_slice_part(const Value& value) {
+  return value.is_none() || value.integer();
 }
 
 SliceRange slice_range(const Value& begin, const Value& end, const Value& step_value, int64_t size) {
-  const int64_t step = slice_part(step_value).value_or(1);
+  const int64_t step = step_value.integer().value_or(1);
   if (step == 0) fail("the step of a slice cannot be zero");
   const int64_t low = step > 0 ? 0 : -1, high = step > 0 ? size : size - 1;
   const auto clamp = [&](const Value& part, int64_t absent) {
-    const std::optional<int64_t> index = slice_part(part);
+    const std::optional<int64_t> index = part.integer();
     if (!index) return absent;
     return std::clamp(*index < 0 ? *index + size : *index, low, high);
   };
@@ -132,6 +129,7 @@ Value get_item(Interpreter& interpreter, const Value& object, const Value& key) 
 
 Value get_slice(Heap& heap, const Value& object, const Value& begin, const Value& end, const Value& step) {
   if (object.is_undefined()) object.fail_undefined();
+  if (!is_slice_part(begin) || !is_slice_part(end) || !is_slice_part(step)) return missing_attribute(object, "slice");
   if (const Text* text = object.text()) {
     heap.read(text->size());
     return slice_text(heap, *text, slice_range(begin, end, step, length_of(object)));

@@ -107,17 +107,18 @@ void Interpreter::run_loop(const For& node, const Value& value, int depth0) {
   // Only a recursive loop needs its surroundings again.
   if (node.recursive) keep_scope(heap_, scope_);
   const auto loop = std::make_shared<LoopObject>(node, node.recursive ? scope_ : nullptr, items, depth0);
-  if (loop->at_end()) {
-    execute_in_scope(node.otherwise, new_scope(scope_));
-    return;
-  }
+  bool completed = false;
   for (; !loop->at_end(); loop->advance()) {
     heap_.step();
     const Replaced<ScopePtr> inner(scope_, new_scope(scope_));
     scope_->set(kLoopSymbol, loop);
     assign(node.target, loop->item());
-    if (execute(node.body) == Flow::kBreak) break;
+    const Flow flow = execute(node.body);
+    completed |= flow == Flow::kNext;
+    if (flow == Flow::kBreak) break;
   }
+  // As in Jinja, where no item got to the end of the body: there were none, or each met a `break` or `continue`.
+  if (!completed) execute_in_scope(node.otherwise, new_scope(scope_));
 }
 
 Value Interpreter::call_loop(const For& loop, const ScopePtr& outer, const Value& items, int depth0) {

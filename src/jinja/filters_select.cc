@@ -33,6 +33,11 @@ Arguments rest_of(const Arguments& arguments, size_t from) {
   return rest;
 }
 
+// None, where what there is to filter is false, of whatever type.
+ListPtr items_to_filter(Interpreter& interpreter, const Value& subject) {
+  return truthy(subject) ? items_of(interpreter.heap(), subject) : new_list(interpreter);
+}
+
 std::string_view name_at(const BoundArguments& arguments, size_t i) {
   const Text* name = arguments.all().positional[i].text();
   if (!name) fail("'{}' needs the name of a filter or test as a string", arguments.function());
@@ -51,7 +56,7 @@ Value map_attribute(Interpreter& interpreter, const Value& subject, const BoundA
       fail("'map' takes no argument named {}", quote(name.bytes()));
   }
   if (!attribute) fail("'map' needs the name of a filter, or an attribute");
-  const ListPtr items = items_of(interpreter.heap(), subject);
+  const ListPtr items = items_to_filter(interpreter, subject);
   auto result = new_list(interpreter, List::Kind::kGenerator);
   for (size_t i = 0; i < items->size(); ++i) {
     Value value = get_path(interpreter, (*items)[i], *attribute);
@@ -68,7 +73,7 @@ Value select_items(SPATE_JINJA_PARAMETERS, bool wanted, bool by_attribute) {
   const size_t test_at = by_attribute ? 1 : 0;
   if (by_attribute && all.positional.empty()) fail("'{}' needs the name of an attribute", arguments.function());
   const bool has_test = all.positional.size() > test_at;
-  const ListPtr items = items_of(interpreter.heap(), subject);
+  const ListPtr items = items_to_filter(interpreter, subject);
   auto result = new_list(interpreter, List::Kind::kGenerator);
   for (size_t i = 0; i < items->size(); ++i) {
     const Value item = (*items)[i];
@@ -90,7 +95,7 @@ Value select_items(SPATE_JINJA_PARAMETERS, bool wanted, bool by_attribute) {
 
 Value filter_map(SPATE_JINJA_PARAMETERS) {
   if (arguments.all().positional.empty()) return map_attribute(interpreter, subject, arguments);
-  const ListPtr items = items_of(interpreter.heap(), subject);
+  const ListPtr items = items_to_filter(interpreter, subject);
   auto result = new_list(interpreter, List::Kind::kGenerator);
   for (size_t i = 0; i < items->size(); ++i) {
     Arguments rest = rest_of(arguments.all(), 1);

@@ -26,19 +26,21 @@ class SpecParser {
   FormatSpec run() {
     FormatSpec spec;
     const size_t first = character_offset(bytes_, 1);
+    bool has_fill = false;
     if (first < bytes_.size() && is_align(bytes_[first])) {
       spec.fill = bytes_.substr(0, first);
       spec.fill_origin = text_.origin(0, first);
       spec.align = bytes_[first];
       at_ = first + 1;
+      has_fill = true;
     } else if (!bytes_.empty() && is_align(bytes_[0])) {
       spec.align = bytes_[at_++];
     }
     if (peek() == '+' || peek() == '-' || peek() == ' ') spec.sign = bytes_[at_++];
     spec.alternate = take('#');
-    if (take('0') && spec.align == 0) {
-      spec.fill = "0";
-      spec.align = '=';
+    if (take('0')) {
+      if (!has_fill) spec.fill = "0";
+      if (spec.align == 0) spec.align = '=';
     }
     spec.width = number(0);
     if (peek() == ',' || peek() == '_') spec.grouping = bytes_[at_++];

@@ -208,6 +208,11 @@ bool contains(Heap& heap, const Value& container, const Value& item) {
   }
   if (const Dict* dict = container.dict()) return dict->find(heap, item) != nullptr;
   if (!is_iterable(container)) fail("'{}' object has no items to look 'in'", container.type_name());
+  if (List* list = container.list(); list && list->kind() == List::Kind::kGenerator) {
+    while (list->n_consumed < list->size())  // what was looked at is gone
+      if (equal(heap, (*list)[list->n_consumed++], item)) return true;
+    return false;
+  }
   const ListPtr items = items_of(heap, container);
   for (size_t i = 0; i < items->size(); ++i)
     if (equal(heap, (*items)[i], item)) return true;

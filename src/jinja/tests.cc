@@ -27,7 +27,7 @@ bool test_boolean(SPATE_JINJA_PARAMETERS) {
   return subject.boolean() != nullptr;
 }
 bool test_callable(SPATE_JINJA_PARAMETERS) {
-  return subject.object() && subject.object()->is_callable();
+  return subject.is_undefined() || (subject.object() && subject.object()->is_callable());
 }
 bool test_defined(SPATE_JINJA_PARAMETERS) {
   return !subject.is_undefined();
@@ -80,10 +80,10 @@ bool test_mapping(SPATE_JINJA_PARAMETERS) {
 bool test_iterable(SPATE_JINJA_PARAMETERS) {
   return is_iterable(subject);
 }
-// What has a length and subscripts.
+// What has a length and subscripts; an Undefined has both, and can be called, as far as Jinja can tell.
 bool test_sequence(SPATE_JINJA_PARAMETERS) {
   const List* list = subject.list();
-  return subject.text() || subject.dict() ||
+  return subject.text() || subject.dict() || subject.is_undefined() ||
          (list && (list->kind() == List::Kind::kList || list->kind() == List::Kind::kTuple ||
                    list->kind() == List::Kind::kRange));
 }

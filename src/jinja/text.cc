@@ -70,6 +70,12 @@ void TextBuilder::append_repeated(const Text& text, int64_t n) {
   if (n <= 0 || text.empty()) return;
   if (static_cast<uint64_t>(n) > heap_->limits().max_memory_bytes / text.size())
     fail_limit("a string of {} bytes repeated {} times is too large", text.size(), n);
+  if (text.rep_->runs.size() == 1) {  // all of one origin: no need to look at runs again and again
+    std::string block;
+    block.reserve(text.size() * static_cast<size_t>(n));
+    for (int64_t i = 0; i < n; ++i) block += text.bytes();
+    return append(block, text.rep_->runs[0].origin);
+  }
   for (int64_t i = 0; i < n; ++i) {
     heap_->step();
     append(text);

@@ -76,8 +76,6 @@ class JsonWriter {
         return "\\f";
       case '\b':
         return "\\b";
-      case 0x7F:
-        return "\x7F";
       default:
         break;
     }
@@ -148,7 +146,7 @@ JsonStyle json_style(const BoundArguments& arguments) {
     style.indent = Text(std::string(static_cast<size_t>(std::clamp<int64_t>(*width, 0, kMaxIndent)), ' '), kMade);
   }
   // Python's default: a blank after the comma only where no newline follows.
-  if (style.indent) style.item_separator = Text(",", Origin::kTemplate);
+  if (style.indent) style.item_separator = Text(",", kMade);
   if (arguments[2].is_none()) return style;
   const List* separators = arguments[2].list();
   if (!separators || separators->size() != 2 || !(*separators)[0].text() || !(*separators)[1].text())

@@ -11,7 +11,7 @@ namespace spate::jinja {
 struct JsonStyle {
   bool ensure_ascii = false;
   std::optional<Text> indent;  // of a level; none: all on one line
-  Text item_separator = Text(", ", Origin::kTemplate), key_separator = Text(": ", Origin::kTemplate);
+  Text item_separator = Text(", ", Origin::kRequest), key_separator = Text(": ", Origin::kRequest);
   bool sort_keys = false;
 };
 // From the arguments (ensure_ascii, indent, separators, sort_keys) of the filter.

@@ -1,5 +1,5 @@
 // Python's textwrap for the filter `wordwrap`.
-#include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "jinja/text_ops.h"
@@ -106,28 +106,29 @@ class Wrapper {
   }
 
   void take_line(size_t& next, List& lines) {
-    const size_t first = next;
-    size_t begin = chunks_[first].begin, end = begin;
+    const size_t begin = chunks_[next].begin;
+    Chunk last{begin, begin};  // the line's last chunk, or part of one
     int64_t width = 0;
     while (next < chunks_.size() && width + chunks_[next].width() <= options_.width) {
-      width += chunks_[next].width();
-      end = chunks_[next++].end;
+      last = chunks_[next++];
+      width += last.width();
     }
     if (next < chunks_.size() && chunks_[next].width() > options_.width) {
-      if (options_.break_long_words) {
-        const size_t n = static_cast<size_t>(std::max<int64_t>(1, options_.width - width));
-        size_t cut = chunks_[next].begin + n;
-        if (options_.break_on_hyphens) cut = hyphen_cut(chunks_[next], n).value_or(cut);
-        end = cut;
-        chunks_[next].begin = cut;
-      } else if (width == 0) {
-        end = chunks_[next++].end;
-      }
+      if (options_.break_long_words)
+        last = cut_chunk(chunks_[next], static_cast<size_t>(options_.width - width));
+      else if (width == 0)
+        last = chunks_[next++];
     }
     // Whitespace at the end of a line goes.
-    if (next > first && chunks_[next - 1].end == end && is_space_chunk(chunks_[next - 1]))
-      end = chunks_[next - 1].begin;
+    const size_t end = is_space_chunk(last) ? last.begin : last.end;
     if (end > begin) lines.push(text_.slice(offsets_[begin], offsets_[end]));
+  }
+
+  // Takes the part of a long word that fits n characters; the chunk becomes the rest.
+  Chunk cut_chunk(Chunk& chunk, size_t n) {
+    size_t cut = chunk.begin + n;
+    if (options_.break_on_hyphens) cut = hyphen_cut(chunk, n).value_or(cut);
+    return {std::exchange(chunk.begin, cut), cut};
   }
 
   // The last hyphen within the first n characters of a long word, unless only hyphens stand before it.

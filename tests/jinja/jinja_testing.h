@@ -37,7 +37,8 @@ inline Json read_json(const std::string& path) {
 inline Result<jinja::Rendered> render(std::string_view source, const Json& context = Json::object(),
                                       const jinja::Limits& limits = {}) {
   SPATE_TRY(const jinja::Template parsed, jinja::Template::parse(source, "test", limits));
-  return parsed.render(context, {.limits = limits, .now = expected_now()});
+  static const Json nothing = Json::object();
+  return parsed.render(context.is_null() ? nothing : context, {.limits = limits, .now = expected_now()});
 }
 
 // Its text, or the error.
