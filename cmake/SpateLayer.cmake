@@ -30,7 +30,9 @@ function(spate_compile_options target)
   target_compile_options(${target} PRIVATE -ffp-contract=off)
   if(SPATE_SANITIZE)
     # The sanitizers' own code makes gcc 12 see uninitialised reads in std::variant where there are none.
-    target_compile_options(${target} PRIVATE -Wno-maybe-uninitialized)
+    if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+      target_compile_options(${target} PRIVATE -Wno-maybe-uninitialized)
+    endif()
     target_compile_options(${target} PRIVATE -fsanitize=${SPATE_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
     target_link_options(${target} PUBLIC -fsanitize=${SPATE_SANITIZE})
     target_compile_options(${target} PRIVATE -O1 -g1)  # a third of the time to compile of -O2 -g
