@@ -20,18 +20,29 @@ void relax() {
 // tick.
 constexpr int kSpins = 2000;
 
+void stop_workers(std::atomic<bool>& stopping, std::atomic<uint32_t>& generation, std::vector<std::thread>& workers) {
+  stopping.store(true, std::memory_order_relaxed);
+  generation.fetch_add(1, std::memory_order_release);
+  generation.notify_all();
+  for (std::thread& worker : workers) worker.join();
+}
+
 }  // namespace
 
 ThreadPool::ThreadPool(int n_threads) {
   SPATE_CHECK(n_threads >= 1, "{} threads", n_threads);
-  for (int thread = 1; thread < n_threads; ++thread) workers_.emplace_back([this, thread] { work(thread); });
+  try {
+    for (int thread = 1; thread < n_threads; ++thread) workers_.emplace_back([this, thread] { work(thread); });
+  } catch (...) {
+    // The system gives no more threads (std::system_error). No destructor runs for what was not constructed, and a
+    // std::thread that nobody joins ends the process.
+    stop_workers(stopping_, generation_, workers_);
+    throw;
+  }
 }
 
 ThreadPool::~ThreadPool() {
-  stopping_.store(true, std::memory_order_relaxed);
-  generation_.fetch_add(1, std::memory_order_release);
-  generation_.notify_all();
-  for (std::thread& worker : workers_) worker.join();
+  stop_workers(stopping_, generation_, workers_);
 }
 
 void ThreadPool::run_erased(Function function, void* context) {
