@@ -7,6 +7,7 @@
 #include <new>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "app/command.h"
@@ -124,6 +125,8 @@ int run_command_line(int argc, char** argv) {
     return run_parsed(parser);
   } catch (const std::bad_alloc&) {
     return report(Error::out_of_resources("out of memory"));
+  } catch (const std::system_error& error) {
+    return report(Error::out_of_resources(fmt::format("the system refused a thread: {}", error.what())));
   } catch (const std::exception& error) {
     return report(kInternalError, fmt::format("internal error: {}", error.what()));
   }

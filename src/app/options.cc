@@ -47,7 +47,7 @@ void add_device_options(CLI::App& parser, DeviceOptions& options) {
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
       ->type_name("NAME")
       ->group(kDeviceGroup);
-  add_number(parser, "--threads", options.n_threads, 1, 4096, "processor threads; default: the physical cores")
+  add_number(parser, "--threads", options.n_threads, 1, 1024, "processor threads; default: the physical cores")
       ->group(kDeviceGroup);
   parser
       .add_option("--isa", options.isa,

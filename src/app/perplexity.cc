@@ -147,6 +147,16 @@ double PerplexityEstimate::stderr_perplexity() const {
   return perplexity() * stderr_nll;
 }
 
+Result<int64_t> count_chunks(size_t n_tokens, const PerplexityOptions& options) {
+  const int64_t n_chunks = static_cast<int64_t>(n_tokens) / options.context;
+  if (n_chunks == 0)
+    return Error::usage(
+        fmt::format("the text has {} tokens, fewer than one chunk of {}; take a longer text or a "
+                    "smaller --context",
+                    n_tokens, options.context));
+  return options.max_chunks > 0 ? std::min(n_chunks, options.max_chunks) : n_chunks;
+}
+
 ExecutorLimits perplexity_limits(const PerplexityOptions& options) {
   return {.max_seqs = kSlots, .max_step_tokens = options.step_tokens, .n_pages = kSlots * pages_per_chunk(options)};
 }
@@ -157,13 +167,7 @@ Result<PerplexityEstimate> measure_perplexity(Executor& executor, std::span<cons
   SPATE_CHECK(options.context >= kMinPerplexityContext && options.step_tokens >= 1 &&
                   options.step_tokens <= options.context && options.max_chunks >= 0,
               "context {}, step_tokens {}, max_chunks {}", options.context, options.step_tokens, options.max_chunks);
-  int64_t n_chunks = static_cast<int64_t>(tokens.size()) / options.context;
-  if (n_chunks == 0)
-    return Error::usage(
-        fmt::format("the text has {} tokens, fewer than one chunk of {}; take a longer text or a "
-                    "smaller --context",
-                    tokens.size(), options.context));
-  if (options.max_chunks > 0) n_chunks = std::min(n_chunks, options.max_chunks);
+  SPATE_TRY(const int64_t n_chunks, count_chunks(tokens.size(), options));
   Measurement measurement(executor, options.context, n_chunks);
   const Result<void> run = measurement.run(tokens, options, progress);
   if (!run) {

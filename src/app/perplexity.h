@@ -35,12 +35,15 @@ struct PerplexityEstimate {
   double stderr_perplexity() const;
 };
 
+// How many chunks of a text with n_tokens tokens are run. Error kUsage: it has not one whole chunk.
+Result<int64_t> count_chunks(size_t n_tokens, const PerplexityOptions& options);
+
 // What measure_perplexity() needs of its executor: two chunks' slots and pages, so that a chunk's first step can be in
 // flight beside its predecessor's last.
 ExecutorLimits perplexity_limits(const PerplexityOptions& options);
 
-// `progress` is called after each chunk and returns false to stop. Error kUsage: the text has not one whole chunk;
-// kInterrupted: stopped by `progress`; or the executor's.
+// `progress` is called after each chunk and returns false to stop. Error kUsage as count_chunks(); kInterrupted:
+// stopped by `progress`; or the executor's.
 Result<PerplexityEstimate> measure_perplexity(Executor& executor, std::span<const int32_t> tokens,
                                               const PerplexityOptions& options,
                                               const std::function<bool(const PerplexityEstimate&)>& progress);

@@ -74,6 +74,7 @@ Result<void> perplexity(CommandOptions options) {
     log::warn("--context {} is beyond the {} positions that the model was trained on", options.measure.context,
               trained);
   const std::vector<TokenId> tokens = loaded.tokenizer->encode(text, {.parse_special = false, .add_special = false});
+  SPATE_TRY_VOID(count_chunks(tokens.size(), options.measure));  // before an executor of that size is made
   SPATE_TRY(const std::unique_ptr<Executor> executor,
             make_executor(loaded.model, options.device, perplexity_limits(options.measure)));
   const double load_seconds = seconds_since(load_start);
