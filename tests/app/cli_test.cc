@@ -1,10 +1,13 @@
 // The command line as a whole: help, errors, exit codes.
-#include <csignal>
+#include <algorithm>
+#include <cstdlib>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/wait.h>
 
 #include "app/command.h"
 #include "app/subprocess.h"
+#include "base/file.h"
 
 #include "support/test_data.h"
 
@@ -13,7 +16,6 @@ namespace {
 
 using ::testing::EndsWith;
 using ::testing::HasSubstr;
-using ::testing::Not;
 using ::testing::StartsWith;
 
 // Exactly one line, from us, on stderr; nothing on stdout.
@@ -101,6 +103,30 @@ TEST(CommandLine, ReaderThatLeaves_EndsQuietly) {
   EXPECT_EQ(finished.exit_code, 0);
   EXPECT_EQ(finished.signal, 0);
   EXPECT_EQ(finished.err, "");
+}
+
+TEST(CommandLine, OutputThatCannotBeWritten_ExitsWith3) {
+  const TemporaryFolder folder;
+  const std::string errors = folder.path("stderr");
+  const int status = std::system(("'" SPATE_EXECUTABLE "' inspect > /dev/full 2> '" + errors + "'").c_str());
+  ASSERT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 3);
+  EXPECT_EQ(read_file(errors).value(), "spate: standard output: No space left on device\n");
+}
+
+TEST(CommandLine, ThreadsThatTheSystemRefuses_ExitWith6) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "sanitizers need more address space than this test leaves";
+#endif
+  const TemporaryFolder folder;
+  const std::string errors = folder.path("stderr");
+  // A thread's stack of 8 MiB: 2 GiB of address space hold the model and far fewer than 1,024 of them.
+  const int status = std::system(
+      ("ulimit -s 8192; ulimit -v 2000000; '" SPATE_EXECUTABLE "' run -p x -n 1 --threads 1024 2> '" + errors + "'")
+          .c_str());
+  ASSERT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 6);
+  EXPECT_THAT(read_file(errors).value(), HasSubstr("spate: the system refused a thread: "));
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
 // spate inspect, as a program.
+#include <algorithm>
 #include <filesystem>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

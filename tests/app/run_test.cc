@@ -90,7 +90,8 @@ TEST(Run, StopString_EndsTheTextBeforeIt) {
 
 TEST(Run, LogitBias_ForbidsAToken) {
   const json result = run_json({"-p", kPrompt, "-n", "1", "--temperature", "0", "--logit-bias", "279=-inf"});
-  EXPECT_EQ(result.at("token_ids"), json{398});  // the second of the golden logits, 0.04 before the third ...
+  // The second and the third of the golden logits are 0.04 apart.
+  EXPECT_THAT(result.at("token_ids")[0].get<int>(), ::testing::AnyOf(398, 340));
 }
 
 TEST(Run, PromptFromStandardInputOrAFile_IsTheSame) {
@@ -116,6 +117,7 @@ TEST(Run, PromptLogprobs_AreTheGoldenOnes) {
     const auto expected = golden.at("prompt_logprobs").get<std::vector<double>>();
     ASSERT_EQ(logprobs.size(), expected.size());
     ASSERT_EQ(result.at("prompt_argmax").size(), expected.size());
+    // int8 activations: 0.10 at most on this model. A wrong scale or page moves a log-probability by whole units.
     for (size_t i = 0; i < expected.size(); ++i)
       EXPECT_NEAR(logprobs[i], expected[i], 0.15) << golden.at("prompt") << ", token " << i + 1;
   }
