@@ -292,6 +292,16 @@ TEST(CpuExecutor, TokensFromThePreviousStep_SameAsTokensThroughTheHost) {
   EXPECT_GT(std::set<int32_t>(expected.begin(), expected.end()).size(), 10u) << "the draws should differ";
 }
 
+TEST(CpuExecutor, KvPoolLargerThanTheMachine_IsRefused) {
+  TemporaryFolder folder;
+  const auto model = write_and_open(random_model({.n_layers = 1}), folder.path("model.gguf"));
+  const ExecutorLimits limits{.max_seqs = 1, .max_step_tokens = 1, .n_pages = 1 << 30};
+  const auto executor = make_cpu_executor(model, {.limits = limits, .isa = best_isa()});
+  ASSERT_FALSE(executor.ok());
+  EXPECT_EQ(executor.error().code, ErrorCode::kOutOfResources);
+  EXPECT_NE(executor.error().message.find("17592.2 GB of KV cache"), std::string::npos) << executor.error().message;
+}
+
 TEST(CpuExecutor, FileShrinksWhileBorrowed_StepFailsWithoutASignal) {
   TemporaryFolder folder;
   const std::string path = folder.path("model.gguf");

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <new>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "backend/cpu/attention_plan.h"
 #include "backend/cpu/cpu_weights.h"
@@ -29,7 +30,10 @@ class LazyMemory {
   ~LazyMemory() { munmap(data_, n_bytes_); }
   LazyMemory(const LazyMemory&) = delete;
   LazyMemory& operator=(const LazyMemory&) = delete;
-  uint16_t* halves() const { return static_cast<uint16_t*>(data_); }
+  template <typename T>
+  T* as() const {
+    return static_cast<T*>(data_);
+  }
 
  private:
   void* data_;
@@ -86,7 +90,7 @@ class CpuExecutor final : public HostExecutor {
   void feed_forward_layer(const CpuLayer& layer);
   void gather_rows(const StepBatch& batch);
   uint16_t* layer_cache(int layer) const {
-    return cache_.halves() + static_cast<int64_t>(layer) * limits().n_pages * layout_.page_stride;
+    return cache_.as<uint16_t>() + static_cast<int64_t>(layer) * limits().n_pages * layout_.page_stride;
   }
 
   std::shared_ptr<const Model> model_;
@@ -116,7 +120,7 @@ class CpuExecutor final : public HostExecutor {
   AttentionPlan plan_;
   std::vector<float> attention_scratch_;  // [n_threads, scratch_elems_]
   size_t scratch_elems_;
-  std::vector<float> partials_;
+  LazyMemory partials_;  // of attention split over keys: few steps need much of it
 };
 
 CpuExecutor::CpuExecutor(std::shared_ptr<const Model> model, const CpuExecutorOptions& options)
@@ -132,7 +136,9 @@ CpuExecutor::CpuExecutor(std::shared_ptr<const Model> model, const CpuExecutorOp
       cache_(kv_cache_bytes(spec_, options.limits.n_pages)),
       frequencies_(spec_.rope.frequencies()),
       activations_(options.limits.max_step_tokens, std::max({spec_.d_model, spec_.d_ff, spec_.q_dim()})),
-      scratch_elems_(attention_scratch_elems(AttentionPlan::max_queries(spec_.gqa_group()), spec_.head_dim)) {
+      scratch_elems_(attention_scratch_elems(AttentionPlan::max_queries(spec_.gqa_group()), spec_.head_dim)),
+      partials_(sizeof(float) * AttentionPlan::max_partials_elems(options.limits.n_pages, spec_.gqa_group(),
+                                                                  spec_.head_dim, options.n_threads)) {
   const auto rows = static_cast<size_t>(options.limits.max_step_tokens);
   seq_.resize(rows);
   position_.resize(rows);
@@ -147,8 +153,6 @@ CpuExecutor::CpuExecutor(std::shared_ptr<const Model> model, const CpuExecutorOp
   up_.resize(rows * spec_.d_ff);
   hidden_.resize(rows * spec_.d_model);
   attention_scratch_.resize(scratch_elems_ * options.n_threads);
-  partials_.resize(
-      AttentionPlan::max_partials_elems(options.limits.n_pages, spec_.gqa_group(), spec_.head_dim, options.n_threads));
   start();
 }
 
@@ -271,7 +275,7 @@ void CpuExecutor::attend(const StepBatch& batch, int layer) {
       item.n_tokens = work.n_tokens;
       item.unit_begin = work.unit_begin;
       item.unit_end = work.unit_end;
-      item.partials = work.partials < 0 ? nullptr : &partials_[work.partials];
+      item.partials = work.partials < 0 ? nullptr : partials_.as<float>() + work.partials;
       ops_.attend(item);
     }
   });
@@ -280,7 +284,7 @@ void CpuExecutor::attend(const StepBatch& batch, int layer) {
       const AttentionMerge& merge = plan_.merges[i];
       const int token = batch.q_start[merge.seq];
       ops_.merge_attention(attention_item(batch, layer, merge.seq, merge.kv_head, token, thread),
-                           &partials_[merge.partials], merge.n_units);
+                           partials_.as<float>() + merge.partials, merge.n_units);
     }
   });
 }
@@ -329,15 +333,20 @@ void CpuExecutor::row_logits(int first, int n, float* logits) {
 Result<std::unique_ptr<Executor>> make_cpu_executor(const std::shared_ptr<const Model>& model,
                                                     const CpuExecutorOptions& options) {
   SPATE_CHECK(isa_supported(options.isa), "instruction set {} is not available here", isa_name(options.isa));
+  // The pool's memory is taken page by page as it is used, so a pool that can never fit must be refused here.
+  const auto kv_bytes = static_cast<double>(cpu::kv_cache_bytes(model->spec(), options.limits.n_pages));
+  const auto weight_bytes = static_cast<double>(model->weight_bytes_per_token());
+  const double memory_bytes = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
+  const Error too_large = Error::out_of_resources(fmt::format(
+      "{}: {:.1f} GB of weights and {:.1f} GB of KV cache do not fit in this machine's {:.1f} GB of memory; ask for a "
+      "smaller context or fewer sequences",
+      model->file().path(), weight_bytes * 1e-9, kv_bytes * 1e-9, memory_bytes * 1e-9));
+  if (kv_bytes + weight_bytes > memory_bytes) return too_large;
   std::unique_ptr<Executor> executor;
   try {
     executor = std::make_unique<cpu::CpuExecutor>(model, options);
   } catch (const std::bad_alloc&) {
-    return Error::out_of_resources(
-        fmt::format("{}: not enough memory for {:.1f} GB of weights and {:.1f} GB of KV cache; ask for a smaller "
-                    "context or fewer sequences",
-                    model->file().path(), static_cast<double>(model->weight_bytes_per_token()) * 1e-9,
-                    static_cast<double>(cpu::kv_cache_bytes(model->spec(), options.limits.n_pages)) * 1e-9));
+    return too_large;
   }
   SPATE_TRY_VOID(model->file().check_intact());
   return executor;
