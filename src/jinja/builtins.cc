@@ -111,9 +111,17 @@ const TestRow* find_test(std::string_view name) {
 std::optional<Value> find_method(const Value& subject, std::string_view name) {
   const unsigned type = type_of(subject);
   if (type == kNoType) return std::nullopt;
-  for (const MethodRow& row : kMethods)
-    if ((row.types & type) != 0 && row.name == name)
+  static const auto rows = [] {  // several types have methods of one name
+    std::unordered_multimap<std::string_view, const MethodRow*> map;
+    for (const MethodRow& row : kMethods) map.emplace(row.name, &row);
+    return map;
+  }();
+  const auto [begin, end] = rows.equal_range(name);
+  for (auto entry = begin; entry != end; ++entry) {
+    const MethodRow& row = *entry->second;
+    if ((row.types & type) != 0)
       return std::make_shared<BuiltinFunction>(row.name, row.signature, row.function, subject);
+  }
   return std::nullopt;
 }
 

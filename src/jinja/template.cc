@@ -1,5 +1,8 @@
 #include "jinja/template.h"
 
+#include <algorithm>
+#include <new>
+
 #include "base/utf8.h"
 #include "jinja/interpreter.h"
 #include "jinja/parser.h"
@@ -20,6 +23,10 @@ Error to_error(const Failure& failure, std::string_view name, int line) {
   return {failure.code, fmt::format("template {}, line {}: {}", quote(name), line, one_line(failure.what))};
 }
 
+Error out_of_memory(std::string_view name) {
+  return Error::out_of_resources(fmt::format("template {}: the system has no memory left for it", quote(name)));
+}
+
 }  // namespace
 
 Result<Template> Template::parse(std::string_view source, std::string name, const Limits& limits) {
@@ -27,6 +34,8 @@ Result<Template> Template::parse(std::string_view source, std::string name, cons
     return Template(std::make_shared<const Ast>(parse_template(source, name, limits)));
   } catch (const Failure& failure) {
     return to_error(failure, name, std::max(failure.line, 1));
+  } catch (const std::bad_alloc&) {
+    return out_of_memory(name);
   }
 }
 
@@ -39,6 +48,8 @@ Result<Rendered> Template::render(const Value& context, const RenderOptions& opt
     return Rendered{std::move(text), std::move(runs)};
   } catch (const Failure& failure) {
     return to_error(failure, ast_->name, failure.line > 0 ? failure.line : interpreter.line());
+  } catch (const std::bad_alloc&) {
+    return out_of_memory(ast_->name);
   }
 }
 

@@ -25,6 +25,7 @@ size_t Text::run_at(size_t at) const {
 Text Text::slice(size_t begin, size_t end) const {
   SPATE_CHECK(begin <= end && end <= size_, "bytes {} to {} of a text of {}", begin, end, size_);
   Text result;
+  result.markup_ = markup_;
   if (begin == end) return result;
   result.rep_ = rep_;
   result.begin_ = begin_ + begin;

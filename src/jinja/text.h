@@ -52,7 +52,8 @@ class Text {
   Origin origin(size_t begin, size_t end) const;
   Origin origin() const { return origin(0, size_); }
 
-  // Set by the filters `safe` and `escape`: the text is HTML already, and `+` escapes what it is joined with.
+  // Set by the filters `safe` and `escape`: the text is HTML already, and `+` escapes what it is joined with. Slices
+  // and changes of case keep it.
   bool is_markup() const { return markup_; }
   Text as_markup(bool markup = true) const;
 

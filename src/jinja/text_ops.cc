@@ -41,7 +41,7 @@ Text change_case(Heap& heap, const Text& text, Case to) {
     first = false;
     after_letter = character.valid && (is_upper(character.codepoint) || is_lower(character.codepoint));
   });
-  return out.finish();
+  return out.finish().as_markup(text.is_markup());
 }
 
 Text strip(const Text& text, const std::optional<Text>& characters, unsigned sides) {
