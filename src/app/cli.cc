@@ -5,7 +5,6 @@
 #include <cstdio>
 #include <memory>
 #include <new>
-#include <spdlog/sinks/stdout_sinks.h>
 #include <string>
 #include <system_error>
 #include <vector>
@@ -51,18 +50,9 @@ int report(const Error& error) {
   return report(static_cast<int>(error.code), error.message);
 }
 
-// stdout belongs to a command's result, so the log goes to stderr.
-Result<void> set_up_log(const std::string& level) {
-  auto logger = std::make_shared<spdlog::logger>("spate", std::make_shared<spdlog::sinks::stderr_sink_mt>());
-  logger->set_pattern("spate: %l: %v");
-  log::set_default_logger(std::move(logger));
-  const std::string& wanted = level.empty() ? env_options().log_level : level;
-  for (const char* known : {"", "debug", "info", "warn", "error"}) {
-    if (wanted != known) continue;
-    log::set_level(wanted.empty() ? log::level::warn : log::level::from_str(wanted));
-    return {};
-  }
-  return Error::usage(fmt::format("log level '{}' is none of debug, info, warn, error", wanted));
+Result<void> set_up_log(const std::string& option) {
+  const std::string& wanted = option.empty() ? env_options().log_level : option;
+  return log::set_up(wanted.empty() ? "warn" : wanted);
 }
 
 // The parser of the program and, by command, what to do once it has parsed.

@@ -4,7 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <charconv>
 #include <cmath>
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <functional>
 #include <optional>
 #include <string>

@@ -1,6 +1,6 @@
 #include "app/text_format.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
 #include "base/utf8.h"

@@ -2,7 +2,8 @@
 // aborts. Never use it on input: a file or a request that breaks a rule is an Error (base/error.h).
 #pragma once
 
-#include <fmt/format.h>
+#include <fmt/core.h>
+#include <string>
 #include <string_view>
 
 namespace spate {

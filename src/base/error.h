@@ -2,7 +2,7 @@
 // spate's own logic is not an Error: it is a failed SPATE_CHECK (base/check.h).
 #pragma once
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <optional>
 #include <string>
 #include <string_view>

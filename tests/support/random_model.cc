@@ -1,7 +1,7 @@
 #include "support/random_model.h"
 
 #include <cmath>
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <random>
 
 #include "support/random_weights.h"

@@ -1,6 +1,6 @@
 #include "text/test_vocab.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "text/byte_alphabet.h"
 
