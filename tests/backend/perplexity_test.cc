@@ -90,7 +90,11 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(Published{"models/classics-33m-Q4_K_M.gguf", "text/willows.txt", 83369, 70.9849},
                       Published{"models/classics-33m-Q4_K_M.gguf", "text/alice.txt", 39460, 73.5176},
                       Published{"models/classics-33m-f16.gguf", "text/willows.txt", 83369, 72.8494},
-                      Published{"models/classics-33m-f16.gguf", "text/alice.txt", 39460, 76.2173}));
+                      Published{"models/classics-33m-f16.gguf", "text/alice.txt", 39460, 76.2173}),
+    [](const auto& test) {
+      const std::string model = std::string(test.param.model).find("f16") == std::string::npos ? "Q4_K_M" : "F16";
+      return model + (std::string(test.param.text).find("alice") == std::string::npos ? "_willows" : "_alice");
+    });
 
 }  // namespace
 }  // namespace spate::testing
