@@ -1,0 +1,242 @@
+#include "bench/synth_model.h"
+
+#include <algorithm>
+#include <fmt/format.h>
+#include <list>
+#include <utility>
+#include <vector>
+
+#include "base/check.h"
+#include "gguf/gguf_writer.h"
+#include "text/byte_alphabet.h"
+
+#include "bench/synth_weights.h"
+
+namespace spate {
+
+namespace {
+
+constexpr SynthShape kShapes[] = {
+#define SPATE_SYNTH_SHAPE(name, architecture, n_layers, d_model, n_heads, n_kv_heads, head_dim, d_ff, vocab_size, \
+                          tied, rope_base, context)                                                               \
+  SynthShape{name,     architecture, n_layers,   d_model, n_heads,   n_kv_heads,                                  \
+             head_dim, d_ff,         vocab_size, tied,    rope_base, context},
+#include "bench/synth_shapes.def"
+};
+
+constexpr float kWeightDeviation = 0.02f;  // about that of trained weights: activations keep their size
+constexpr float kBiasDeviation = 0.1f;
+
+// Which type each tensor takes in a file of some name.
+struct Mix {
+  std::string_view name;
+  QuantType base;      // most matrices
+  QuantType more;      // attn_v and ffn_down of the layers that get more bits
+  QuantType output;    // the LM head
+  uint32_t file_type;  // general.file_type
+};
+
+char lower(char c) {
+  return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+}
+
+bool equal_ignoring_case(std::string_view a, std::string_view b) {
+  return std::ranges::equal(a, b, [](char x, char y) { return lower(x) == lower(y); });
+}
+
+Result<SynthShape> find_shape(std::string_view name) {
+  std::string known;
+  for (const SynthShape& shape : kShapes) {
+    if (equal_ignoring_case(shape.name, name)) return shape;
+    known += fmt::format("{}{}", known.empty() ? "" : ", ", shape.name);
+  }
+  return Error::usage(fmt::format("no shape is named '{}'; there are {}", name, known));
+}
+
+Result<Mix> find_mix(std::string_view name) {
+  constexpr QuantType kQ6 = QuantType::kQ6_K;
+  if (equal_ignoring_case(name, "q4_k_m")) return Mix{"Q4_K_M", QuantType::kQ4_K, kQ6, kQ6, 15};
+  if (equal_ignoring_case(name, "q4_0")) return Mix{"Q4_0", QuantType::kQ4_0, QuantType::kQ4_0, kQ6, 2};
+  const auto type = quant_type_from_name(name);
+  if (!type) return Error::usage(fmt::format("no tensor type or mix is named '{}'", name));
+  return Mix{quant_name(*type), *type, *type, *type, static_cast<uint32_t>(*type)};
+}
+
+// What is used where a row of n_cols is no whole number of the type's qblocks.
+QuantType that_divides(QuantType type, int64_t n_cols) {
+  const auto divides = [&](QuantType t) { return n_cols % quant_traits(t).block_elems == 0; };
+  if (divides(type)) return type;
+  QuantType smaller = QuantType::kIQ4_NL;
+  if (type == QuantType::kQ4_K) smaller = QuantType::kQ5_0;
+  if (type == QuantType::kQ5_K) smaller = QuantType::kQ5_1;
+  if (type == QuantType::kQ6_K) smaller = QuantType::kQ8_0;
+  return divides(smaller) ? smaller : QuantType::kF16;
+}
+
+class Builder {
+ public:
+  Builder(const SynthShape& shape, const Mix& mix, uint64_t seed, const std::function<bool(double)>& progress)
+      : shape_(shape), mix_(mix), seed_(seed), progress_(progress) {}
+  Builder(const Builder&) = delete;  // the writer's sources keep `this`
+  Builder& operator=(const Builder&) = delete;
+
+  Result<SynthReport> write(const std::string& path) {
+    hyper_parameters();
+    vocabulary();
+    tensors();
+    SPATE_TRY_VOID(writer_.write(path));
+    return SynthReport{.n_tensors = n_tensors_, .tensor_bytes = total_bytes_};
+  }
+
+ private:
+  void hyper_parameters() {
+    const auto set = [&](std::string_view key, auto value) {
+      writer_.set(fmt::format("{}.{}", shape_.architecture, key), value);
+    };
+    const auto u32 = [](int value) { return static_cast<uint32_t>(value); };
+    writer_.set("general.architecture", shape_.architecture);
+    writer_.set("general.name", fmt::format("synth-{}", shape_.name));
+    writer_.set("general.file_type", mix_.file_type);
+    writer_.set("general.quantization_version", uint32_t{2});
+    set("block_count", u32(shape_.n_layers));
+    set("context_length", u32(shape_.context_length));
+    set("embedding_length", u32(shape_.d_model));
+    set("feed_forward_length", u32(shape_.d_ff));
+    set("attention.head_count", u32(shape_.n_heads));
+    set("attention.head_count_kv", u32(shape_.n_kv_heads));
+    set("attention.key_length", u32(shape_.head_dim));
+    set("attention.value_length", u32(shape_.head_dim));
+    set("rope.freq_base", shape_.rope_base);
+    set("attention.layer_norm_rms_epsilon", 1e-6f);
+    set("vocab_size", u32(shape_.vocab_size));
+    if (shape_.architecture == "llama") set("rope.dimension_count", u32(shape_.head_dim));
+  }
+
+  void vocabulary() {
+    std::vector<std::string> tokens;
+    tokens.reserve(static_cast<size_t>(shape_.vocab_size));
+    for (int byte = 0; byte < 256; ++byte)
+      tokens.push_back(printable_of_bytes(std::string(1, static_cast<char>(byte))));
+    const std::string space = printable_of_bytes(" ");
+    for (int filler = 0; filler < shape_.vocab_size - 257; ++filler)
+      tokens.push_back(fmt::format("{}w{}", space, filler));
+    tokens.emplace_back("<|endoftext|>");
+    constexpr int32_t kNormal = 1, kControl = 3;
+    std::vector<int32_t> kinds(tokens.size(), kNormal);
+    kinds.back() = kControl;
+    const auto end = static_cast<uint32_t>(shape_.vocab_size - 1);
+    writer_.set("tokenizer.ggml.model", "gpt2");
+    writer_.set("tokenizer.ggml.pre", shape_.architecture == "llama" ? "llama-bpe" : "qwen2");
+    writer_.set("tokenizer.ggml.tokens", tokens);
+    writer_.set("tokenizer.ggml.token_type", kinds);
+    writer_.set("tokenizer.ggml.merges", std::vector<std::string>{"a b"});
+    writer_.set("tokenizer.ggml.eos_token_id", end);
+    writer_.set("tokenizer.ggml.bos_token_id", end);
+    writer_.set("tokenizer.ggml.add_bos_token", false);
+  }
+
+  void tensors() {
+    const int d_model = shape_.d_model, q_dim = shape_.n_heads * shape_.head_dim;
+    const int kv_dim = shape_.n_kv_heads * shape_.head_dim;
+    matrix("token_embd.weight", d_model, shape_.vocab_size, shape_.tied_embeddings ? mix_.output : mix_.base);
+    ones("output_norm.weight", d_model);
+    if (!shape_.tied_embeddings) matrix("output.weight", d_model, shape_.vocab_size, mix_.output);
+    for (int layer = 0; layer < shape_.n_layers; ++layer) {
+      const auto name = [&](std::string_view suffix) { return fmt::format("blk.{}.{}", layer, suffix); };
+      const QuantType more = gets_more_bits(layer) ? mix_.more : mix_.base;
+      ones(name("attn_norm.weight"), d_model);
+      matrix(name("attn_q.weight"), d_model, q_dim, mix_.base);
+      matrix(name("attn_k.weight"), d_model, kv_dim, mix_.base);
+      matrix(name("attn_v.weight"), d_model, kv_dim, more);
+      if (shape_.architecture == "qwen2") {
+        bias(name("attn_q.bias"), q_dim);
+        bias(name("attn_k.bias"), kv_dim);
+        bias(name("attn_v.bias"), kv_dim);
+      }
+      if (shape_.architecture == "qwen3") {
+        ones(name("attn_q_norm.weight"), shape_.head_dim);
+        ones(name("attn_k_norm.weight"), shape_.head_dim);
+      }
+      matrix(name("attn_output.weight"), q_dim, d_model, mix_.base);
+      ones(name("ffn_norm.weight"), d_model);
+      matrix(name("ffn_gate.weight"), d_model, shape_.d_ff, mix_.base);
+      matrix(name("ffn_up.weight"), d_model, shape_.d_ff, mix_.base);
+      matrix(name("ffn_down.weight"), shape_.d_ff, d_model, more);
+    }
+  }
+
+  // The first and the last eighth of the layers, and every third between.
+  bool gets_more_bits(int layer) const {
+    const int eighth = shape_.n_layers / 8;
+    return layer < eighth || layer >= 7 * shape_.n_layers / 8 || (layer - eighth) % 3 == 2;
+  }
+
+  void ones(const std::string& name, int n_elems) {
+    writer_.add_tensor(name, {n_elems}, std::vector<float>(static_cast<size_t>(n_elems), 1.0f));
+    ++n_tensors_;
+    total_bytes_ += static_cast<uint64_t>(quant_bytes(QuantType::kF32, n_elems));
+  }
+
+  void bias(const std::string& name, int n_elems) {
+    const int64_t dims[] = {n_elems};
+    random_tensor(name, QuantType::kF32, dims, kBiasDeviation);
+  }
+
+  void matrix(const std::string& name, int n_cols, int n_rows, QuantType type) {
+    const int64_t dims[] = {n_cols, n_rows};
+    random_tensor(name, that_divides(type, n_cols), dims, kWeightDeviation);
+  }
+
+  void random_tensor(const std::string& name, QuantType type, std::span<const int64_t> dims, float deviation) {
+    int64_t n_elems = 1;
+    for (const int64_t dim : dims) n_elems *= dim;
+    const auto n_bytes = static_cast<uint64_t>(quant_bytes(type, n_elems));
+    const QblockPool* pool = &pool_of(type, deviation);
+    const uint64_t tensor_seed = SplitMix(seed_ + static_cast<uint64_t>(n_tensors_) * 0x10001).next();
+    writer_.add_tensor(name, type, dims, [this, pool, n_bytes, tensor_seed](GgufTensorSink& sink) {
+      SplitMix random(tensor_seed);
+      return pool->stream(n_bytes, random, [&](std::span<const std::byte> piece) { return put(sink, piece); });
+    });
+    ++n_tensors_;
+    total_bytes_ += n_bytes;
+  }
+
+  Result<void> put(GgufTensorSink& sink, std::span<const std::byte> piece) {
+    SPATE_TRY_VOID(sink.write(piece));
+    written_bytes_ += piece.size();
+    if (progress_ && !progress_(static_cast<double>(written_bytes_) / static_cast<double>(total_bytes_)))
+      return Error::interrupted("stopped before the model was complete; nothing was left behind");
+    return {};
+  }
+
+  const QblockPool& pool_of(QuantType type, float deviation) {
+    for (const QblockPool& pool : pools_)
+      if (pool.type() == type && pool.deviation() == deviation) return pool;
+    return pools_.emplace_back(type, deviation, seed_ + static_cast<uint64_t>(type));
+  }
+
+  const SynthShape& shape_;
+  const Mix& mix_;
+  uint64_t seed_;
+  const std::function<bool(double)>& progress_;
+  GgufWriter writer_;
+  std::list<QblockPool> pools_;  // sources point to them
+  int n_tensors_ = 0;
+  uint64_t total_bytes_ = 0, written_bytes_ = 0;
+};
+
+}  // namespace
+
+std::span<const SynthShape> synth_shapes() {
+  return kShapes;
+}
+
+Result<SynthReport> write_synth_model(const SynthOptions& options, const std::string& path,
+                                      const std::function<bool(double fraction)>& progress) {
+  SPATE_TRY(SynthShape shape, find_shape(options.shape));
+  SPATE_TRY(const Mix mix, find_mix(options.type));
+  if (options.n_layers > 0) shape.n_layers = options.n_layers;
+  return Builder(shape, mix, options.seed, progress).write(path);
+}
+
+}  // namespace spate
