@@ -22,7 +22,9 @@ void SpecialTokens::insert(std::string_view name, TokenId id, bool always) {
   nodes_[node] = {id, always};
 }
 
-SpecialTokens::Match SpecialTokens::find(std::string_view text, size_t from, bool parse_special) const {
+// accept(node, begin, end): whether the token that ends at the node counts.
+template <typename Accept>
+SpecialTokens::Match SpecialTokens::find_accepted(std::string_view text, size_t from, Accept&& accept) const {
   for (size_t begin = from; begin < text.size(); ++begin) {
     if (!begins_[static_cast<uint8_t>(text[begin])]) continue;
     Match longest{begin, begin, kNoToken};
@@ -31,12 +33,21 @@ SpecialTokens::Match SpecialTokens::find(std::string_view text, size_t from, boo
       const auto next = edges_.find(edge(node, text[at]));
       if (next == edges_.end()) break;
       node = next->second;
-      if (nodes_[node].id != kNoToken && (parse_special || nodes_[node].always))
+      if (nodes_[node].id != kNoToken && accept(nodes_[node], begin, at + 1))
         longest = {begin, at + 1, nodes_[node].id};
     }
     if (longest.id != kNoToken) return longest;
   }
   return {text.size(), text.size(), kNoToken};
+}
+
+SpecialTokens::Match SpecialTokens::find(std::string_view text, size_t from, bool parse_special) const {
+  return find_accepted(text, from, [&](const Node& node, size_t, size_t) { return parse_special || node.always; });
+}
+
+SpecialTokens::Match SpecialTokens::find(std::string_view text, size_t from, const SpecialFilter& may_become) const {
+  return find_accepted(text, from,
+                       [&](const Node& node, size_t begin, size_t end) { return may_become(node.id, begin, end); });
 }
 
 }  // namespace spate

@@ -80,12 +80,12 @@ Tokenizer::Tokenizer(Vocab vocab) : vocab_(std::move(vocab)), special_(std::make
 
 Tokenizer::~Tokenizer() = default;
 
-std::vector<TokenId> Tokenizer::encode(std::string_view text, const EncodeOptions& options) const {
-  std::vector<TokenId> ids;
-  if (options.add_special && vocab_.add_bos) ids.push_back(vocab_.bos);
+// find_special(at): the first special token at or after that place.
+template <typename Find>
+void Tokenizer::append_ids(std::string_view text, Find&& find_special, std::vector<TokenId>& ids) const {
   bool first = true;
   for (size_t at = 0; at < text.size();) {
-    const SpecialTokens::Match special = special_->find(text, at, options.parse_special);
+    const SpecialTokens::Match special = find_special(at);
     if (special.begin > at) {
       encode_plain(text.substr(at, special.begin - at), first, ids);
       first = false;
@@ -96,7 +96,21 @@ std::vector<TokenId> Tokenizer::encode(std::string_view text, const EncodeOption
     }
     at = special.end;
   }
+}
+
+std::vector<TokenId> Tokenizer::encode(std::string_view text, const EncodeOptions& options) const {
+  std::vector<TokenId> ids;
+  if (options.add_special && vocab_.add_bos) ids.push_back(vocab_.bos);
+  append_ids(
+      text, [&](size_t at) { return special_->find(text, at, options.parse_special); }, ids);
   if (options.add_special && vocab_.add_eos) ids.push_back(vocab_.eos);
+  return ids;
+}
+
+std::vector<TokenId> Tokenizer::encode_filtered(std::string_view text, const SpecialFilter& may_become) const {
+  std::vector<TokenId> ids;
+  append_ids(
+      text, [&](size_t at) { return special_->find(text, at, may_become); }, ids);
   return ids;
 }
 

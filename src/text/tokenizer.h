@@ -1,6 +1,7 @@
 // Text to token ids and back.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -20,6 +21,9 @@ struct EncodeOptions {
   bool add_special = true;    // BOS and EOS as the vocabulary's metadata says
 };
 
+// Whether the bytes [begin, end) of a text, which spell the special token `id`, become that token.
+using SpecialFilter = std::function<bool(TokenId id, size_t begin, size_t end)>;
+
 // Immutable once made; all methods may be called from several threads at once.
 class Tokenizer {
  public:
@@ -29,6 +33,10 @@ class Tokenizer {
 
   // Ids of a text of any bytes; invalid UTF-8 never fails and, under byte-level BPE, decodes back to the same bytes.
   std::vector<TokenId> encode(std::string_view text, const EncodeOptions& options = {}) const;
+
+  // Ids of the text, no BOS or EOS added. may_become is asked about every special token that is written out, also
+  // user-defined ones; of those that it allows at a place, the longest counts.
+  std::vector<TokenId> encode_filtered(std::string_view text, const SpecialFilter& may_become) const;
 
   // The bytes that a token stands for. Control and unknown tokens: empty, unless `render_special`, which gives their
   // names. An id outside the vocabulary: empty.
@@ -55,6 +63,9 @@ class Tokenizer {
   Vocab vocab_;
 
  private:
+  template <typename Find>
+  void append_ids(std::string_view text, Find&& find_special, std::vector<TokenId>& ids) const;
+
   std::unique_ptr<const SpecialTokens> special_;
   std::string bytes_;                                      // of all tokens, one after the other
   std::vector<size_t> offsets_;                            // [size + 1] into bytes_
