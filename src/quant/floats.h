@@ -11,6 +11,7 @@ struct Qblock<QuantType::kF32> {
   float value;
 
   void decode(float* out) const { *out = value; }
+  void encode(const float* in) { value = *in; }
 };
 static_assert(sizeof(Qblock<QuantType::kF32>) == 4);
 
@@ -20,6 +21,7 @@ struct Qblock<QuantType::kF16> {
   uint16_t value;
 
   void decode(float* out) const { *out = f16_to_f32(value); }
+  void encode(const float* in) { value = f32_to_f16(*in); }
 };
 static_assert(sizeof(Qblock<QuantType::kF16>) == 2);
 
@@ -29,6 +31,7 @@ struct Qblock<QuantType::kBF16> {
   uint16_t value;
 
   void decode(float* out) const { *out = bf16_to_f32(value); }
+  void encode(const float* in) { value = f32_to_bf16(*in); }
 };
 static_assert(sizeof(Qblock<QuantType::kBF16>) == 2);
 

@@ -20,6 +20,13 @@ struct Qblock<QuantType::kIQ4_NL> {
       out[i + 16] = scale * static_cast<float>(kIq4Levels[qs[i] >> 4]);
     }
   }
+
+  // code[32], each 0..15.
+  void pack(const uint8_t* code) {
+    for (int i = 0; i < 16; ++i) qs[i] = static_cast<uint8_t>(code[i] | code[i + 16] << 4);
+  }
+
+  void encode(const float* in);
 };
 static_assert(sizeof(Qblock<QuantType::kIQ4_NL>) == 18);
 

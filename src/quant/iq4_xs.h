@@ -31,6 +31,16 @@ struct Qblock<QuantType::kIQ4_XS> {
       }
     }
   }
+
+  // code[256], each 0..15.
+  void pack(const uint8_t* code) {
+    for (int byte = 0; byte < 128; ++byte) {
+      const uint8_t* first = code + byte / 16 * 32 + byte % 16;
+      qs[byte] = static_cast<uint8_t>(first[0] | first[16] << 4);
+    }
+  }
+
+  void encode(const float* in);
 };
 static_assert(sizeof(Qblock<QuantType::kIQ4_XS>) == 136);
 

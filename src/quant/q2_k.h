@@ -21,6 +21,16 @@ struct Qblock<QuantType::kQ2_K> {
       for (int i = 16 * s; i < 16 * s + 16; ++i) out[i] = scale * static_cast<float>(code(i)) - minimum;
     }
   }
+
+  // code[256], each 0..3.
+  void pack(const uint8_t* code) {
+    for (int byte = 0; byte < 64; ++byte) {
+      const uint8_t* first = code + byte / 32 * 128 + byte % 32;
+      qs[byte] = static_cast<uint8_t>(first[0] | first[32] << 2 | first[64] << 4 | first[96] << 6);
+    }
+  }
+
+  void encode(const float* in);
 };
 static_assert(sizeof(Qblock<QuantType::kQ2_K>) == 84);
 

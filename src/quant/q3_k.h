@@ -33,6 +33,21 @@ struct Qblock<QuantType::kQ3_K> {
       for (int i = 16 * s; i < 16 * s + 16; ++i) out[i] = scale * static_cast<float>(code(i) - 4);
     }
   }
+
+  // code[256], each 0..7.
+  void pack(const uint8_t* code) {
+    for (int byte = 0; byte < 64; ++byte) {
+      const uint8_t* first = code + byte / 32 * 128 + byte % 32;
+      qs[byte] =
+          static_cast<uint8_t>((first[0] & 3) | (first[32] & 3) << 2 | (first[64] & 3) << 4 | (first[96] & 3) << 6);
+    }
+    for (int byte = 0; byte < 32; ++byte) {
+      hmask[byte] = 0;
+      for (int bit = 0; bit < 8; ++bit) hmask[byte] |= static_cast<uint8_t>((code[32 * bit + byte] >> 2) << bit);
+    }
+  }
+
+  void encode(const float* in);
 };
 static_assert(sizeof(Qblock<QuantType::kQ3_K>) == 110);
 

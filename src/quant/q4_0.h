@@ -18,6 +18,13 @@ struct Qblock<QuantType::kQ4_0> {
       out[i + 16] = static_cast<float>((qs[i] >> 4) - 8) * scale;
     }
   }
+
+  // code[32], each 0..15.
+  void pack(const uint8_t* code) {
+    for (int i = 0; i < 16; ++i) qs[i] = static_cast<uint8_t>(code[i] | code[i + 16] << 4);
+  }
+
+  void encode(const float* in);
 };
 static_assert(sizeof(Qblock<QuantType::kQ4_0>) == 18);
 

@@ -22,6 +22,16 @@ struct Qblock<QuantType::kQ4_K> {
       for (int i = 32 * s; i < 32 * s + 32; ++i) out[i] = scale * static_cast<float>(code(i)) - minimum;
     }
   }
+
+  // code[256], each 0..15.
+  void pack(const uint8_t* code) {
+    for (int byte = 0; byte < 128; ++byte) {
+      const uint8_t* first = code + byte / 32 * 64 + byte % 32;
+      qs[byte] = static_cast<uint8_t>(first[0] | first[32] << 4);
+    }
+  }
+
+  void encode(const float* in);
 };
 static_assert(sizeof(Qblock<QuantType::kQ4_K>) == 144);
 

@@ -21,6 +21,17 @@ struct Qblock<QuantType::kQ5_0> {
     const float scale = f16_to_f32(d);
     for (int i = 0; i < kElems; ++i) out[i] = static_cast<float>(code(i) - 16) * scale;
   }
+
+  // code[32], each 0..31.
+  void pack(const uint8_t* code) {
+    for (int i = 0; i < 16; ++i) qs[i] = static_cast<uint8_t>((code[i] & 15) | (code[i + 16] & 15) << 4);
+    for (int byte = 0; byte < 4; ++byte) {
+      qh[byte] = 0;
+      for (int bit = 0; bit < 8; ++bit) qh[byte] |= static_cast<uint8_t>((code[8 * byte + bit] >> 4) << bit);
+    }
+  }
+
+  void encode(const float* in);
 };
 static_assert(sizeof(Qblock<QuantType::kQ5_0>) == 22);
 

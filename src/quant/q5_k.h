@@ -25,6 +25,20 @@ struct Qblock<QuantType::kQ5_K> {
       for (int i = 32 * s; i < 32 * s + 32; ++i) out[i] = scale * static_cast<float>(code(i)) - minimum;
     }
   }
+
+  // code[256], each 0..31.
+  void pack(const uint8_t* code) {
+    for (int byte = 0; byte < 128; ++byte) {
+      const uint8_t* first = code + byte / 32 * 64 + byte % 32;
+      qs[byte] = static_cast<uint8_t>((first[0] & 15) | (first[32] & 15) << 4);
+    }
+    for (int byte = 0; byte < 32; ++byte) {
+      qh[byte] = 0;
+      for (int bit = 0; bit < 8; ++bit) qh[byte] |= static_cast<uint8_t>((code[32 * bit + byte] >> 4) << bit);
+    }
+  }
+
+  void encode(const float* in);
 };
 static_assert(sizeof(Qblock<QuantType::kQ5_K>) == 176);
 

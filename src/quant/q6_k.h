@@ -24,6 +24,20 @@ struct Qblock<QuantType::kQ6_K> {
       for (int i = 16 * s; i < 16 * s + 16; ++i) out[i] = scale * static_cast<float>(code(i) - 32);
     }
   }
+
+  // code[256], each 0..63.
+  void pack(const uint8_t* code) {
+    for (int byte = 0; byte < 128; ++byte) {
+      const uint8_t* first = code + byte / 64 * 128 + byte % 64;
+      ql[byte] = static_cast<uint8_t>((first[0] & 15) | (first[64] & 15) << 4);
+    }
+    for (int byte = 0; byte < 64; ++byte) {
+      const uint8_t* first = code + byte / 32 * 128 + byte % 32;
+      qh[byte] = static_cast<uint8_t>(first[0] >> 4 | first[32] >> 4 << 2 | first[64] >> 4 << 4 | first[96] >> 4 << 6);
+    }
+  }
+
+  void encode(const float* in);
 };
 static_assert(sizeof(Qblock<QuantType::kQ6_K>) == 210);
 

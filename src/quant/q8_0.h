@@ -15,6 +15,8 @@ struct Qblock<QuantType::kQ8_0> {
     const float scale = f16_to_f32(d);
     for (int i = 0; i < kElems; ++i) out[i] = static_cast<float>(qs[i]) * scale;
   }
+
+  void encode(const float* in);
 };
 static_assert(sizeof(Qblock<QuantType::kQ8_0>) == 34);
 

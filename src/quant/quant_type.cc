@@ -30,12 +30,21 @@ void decode_blocks(const std::byte* src, int64_t n_blocks, float* out) {
   }
 }
 
+template <QuantType type>
+void encode_blocks(const float* in, int64_t n_blocks, std::byte* dst) {
+  Qblock<type> block;  // a copy: dst may be unaligned
+  for (int64_t i = 0; i < n_blocks; ++i) {
+    block.encode(in + i * block.kElems);
+    std::memcpy(dst + i * sizeof block, &block, sizeof block);
+  }
+}
+
 constexpr QuantTraits kTraits[] = {
-#define SPATE_QUANT_TYPE(enumerator, id, block_elems, block_bytes, header)                              \
-  QuantTraits{QuantType::enumerator, std::string_view(#enumerator).substr(1), block_elems, block_bytes, \
-              decode_blocks<QuantType::enumerator>},
+#define SPATE_QUANT_TYPE(enumerator, id, block_elems, block_bytes, header)                 \
+  QuantTraits{QuantType::enumerator, std::string_view(#enumerator).substr(1), block_elems, \
+              block_bytes,           decode_blocks<QuantType::enumerator>,    encode_blocks<QuantType::enumerator>},
 #define SPATE_FOREIGN_TYPE(name, id, block_elems, block_bytes) \
-  QuantTraits{QuantType(id), #name, block_elems, block_bytes, nullptr},
+  QuantTraits{QuantType(id), #name, block_elems, block_bytes, nullptr, nullptr},
 #include "quant/types.def"
 };
 
@@ -55,13 +64,6 @@ char lower(char c) {
   return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
 }
 
-bool equal_ignoring_case(std::string_view a, std::string_view b) {
-  if (a.size() != b.size()) return false;
-  for (size_t i = 0; i < a.size(); ++i)
-    if (lower(a[i]) != lower(b[i])) return false;
-  return true;
-}
-
 }  // namespace
 
 const QuantTraits* find_quant_traits(uint32_t id) {
@@ -74,6 +76,13 @@ const QuantTraits& quant_traits(QuantType type) {
   const QuantTraits* traits = find_quant_traits(static_cast<uint32_t>(type));
   SPATE_CHECK(traits != nullptr, "tensor type {}", static_cast<uint32_t>(type));
   return *traits;
+}
+
+bool equal_ignoring_case(std::string_view a, std::string_view b) {
+  if (a.size() != b.size()) return false;
+  for (size_t i = 0; i < a.size(); ++i)
+    if (lower(a[i]) != lower(b[i])) return false;
+  return true;
 }
 
 std::optional<QuantType> quant_type_from_name(std::string_view name) {

@@ -1,4 +1,4 @@
-// The tensor types of GGUF files and what is common to them: names, qblock sizes, scalar decode.
+// The tensor types of GGUF files and what is common to them: names, qblock sizes, scalar decode, encode.
 #pragma once
 
 #include <cstddef>
@@ -26,6 +26,9 @@ struct QuantTraits {
   // src need not be aligned. The truth that every kernel is tested against, bit-exact to the format's definition in
   // float32.
   void (*decode)(const std::byte* src, int64_t n_blocks, float* out);
+  // Encodes in[n_blocks * block_elems], finite, to n_blocks qblocks at dst, which need not be aligned; null where
+  // decode is. The same input gives the same bits on every processor. Slow by intent: it searches (quant/fit.h).
+  void (*encode)(const float* in, int64_t n_blocks, std::byte* dst);
 };
 
 // The traits of a type id read from a file; nullptr for an id the format does not define.
@@ -40,6 +43,9 @@ std::optional<QuantType> quant_type_from_name(std::string_view name);
 inline std::string_view quant_name(QuantType type) {
   return quant_traits(type).name;
 }
+
+// How names of types and mixes compare. ASCII only.
+bool equal_ignoring_case(std::string_view a, std::string_view b);
 
 // Every type that spate can decode, in the order of types.def.
 std::span<const QuantType> all_quant_types();
