@@ -25,7 +25,7 @@ Engine::Engine(Executor& executor, const Tokenizer* tokenizer, const EngineOptio
       options_(options),
       context_tokens_(static_cast<int>(
           std::min<int64_t>(options.context_tokens, int64_t{executor.limits().n_pages} * kPageTokens))),
-      scheduler_(executor.limits(), step_budget(options, executor.limits())) {
+      scheduler_(executor.limits(), step_budget(options, executor.limits()), options.retain_last) {
   SPATE_CHECK(options.vocab_size > 0 && options.context_tokens > 0);
   SPATE_CHECK(options.max_steps_in_flight >= 1 && options.max_steps_in_flight <= kMaxStepsInFlight);
 }

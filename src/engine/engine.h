@@ -18,6 +18,8 @@ struct EngineOptions {
   int context_tokens = 0;   // of one request, prompt and generated together; the KV pool may hold less
   int max_step_tokens = 0;  // budget of a step; 0, or more than the executor takes: what it takes
   int max_steps_in_flight = kMaxStepsInFlight;  // 1 or 2
+  // Keep the KV of the request that ended last, for one that begins with the same tokens: a conversation's next turn.
+  bool retain_last = false;
 };
 
 // Single-threaded: one thread submits, cancels and steps. The executor does its work elsewhere, or in wait().

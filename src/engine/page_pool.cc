@@ -23,6 +23,13 @@ void IdPool::allocate(int n, uint64_t owner, std::vector<int32_t>& out) {
   }
 }
 
+void IdPool::transfer(std::span<const int32_t> ids, uint64_t owner) {
+  for (const int32_t id : ids) {
+    SPATE_CHECK(owner_[id] != kNoOwner && owner != kNoOwner, "id {} has no owner to take it from", id);
+    owner_[id] = owner;
+  }
+}
+
 void IdPool::release(std::span<const int32_t> ids, StepId last_step) {
   for (const int32_t id : ids) {
     SPATE_CHECK(owner_[id] != kNoOwner, "id {} released twice", id);

@@ -26,6 +26,8 @@ class IdPool {
 
   // Appends n <= n_free() ids to `out`. owner: whoever they belong to from now on, not kNoOwner.
   void allocate(int n, uint64_t owner, std::vector<int32_t>& out);
+  // Ids that have an owner get another one.
+  void transfer(std::span<const int32_t> ids, uint64_t owner);
   // last_step: the last step enqueued that names any of the ids; 0 when none does.
   void release(std::span<const int32_t> ids, StepId last_step);
   // Steps complete in order; all up to this one have.

@@ -20,11 +20,12 @@ void StepPlan::clear() {
   parts.clear();
 }
 
-Scheduler::Scheduler(const ExecutorLimits& limits, int max_step_tokens)
+Scheduler::Scheduler(const ExecutorLimits& limits, int max_step_tokens, bool retain_last)
     : max_step_tokens_(max_step_tokens),
       max_running_(std::min(limits.max_seqs, max_step_tokens)),
       pages_(limits.n_pages),
-      slots_(limits.max_seqs) {
+      slots_(limits.max_seqs),
+      retain_last_(retain_last) {
   SPATE_CHECK(max_step_tokens >= 1 && max_step_tokens <= limits.max_step_tokens, "{} tokens a step of at most {}",
               max_step_tokens, limits.max_step_tokens);
 }
@@ -37,9 +38,12 @@ void Scheduler::add(std::shared_ptr<Sequence> sequence) {
 void Scheduler::remove(Sequence& sequence) {
   const auto is_it = [&](const std::shared_ptr<Sequence>& other) { return other.get() == &sequence; };
   if (sequence.state == Sequence::State::kRunning) {
-    pages_.release(sequence.pages, sequence.last_step);
-    slots_.release({&sequence.slot, 1}, sequence.last_step);
     n_pages_promised_ -= pages_for(sequence.max_kv_tokens()) - static_cast<int>(sequence.pages.size());
+    slots_.release({&sequence.slot, 1}, sequence.last_step);
+    if (retain_last_)
+      retain(sequence);
+    else
+      pages_.release(sequence.pages, sequence.last_step);
     sequence.pages.clear();
     std::erase_if(running_, is_it);
   } else if (sequence.state == Sequence::State::kWaiting) {
@@ -58,22 +62,65 @@ bool Scheduler::plan(StepPlan& plan) {
   };
   for (const auto& sequence : running_)
     if (sequence->wants_prefill() && budget() > 0) add_prefill(sequence);
-  while (budget() > 0 && !waiting_.empty() && can_admit(*waiting_.front())) {
+  while (budget() > 0 && !waiting_.empty() && make_room(*waiting_.front())) {
     admit_first(plan);
     add_prefill(running_.back());
   }
   return !plan.parts.empty();
 }
 
-bool Scheduler::can_admit(const Sequence& sequence) const {
-  return static_cast<int>(running_.size()) < max_running_ && slots_.n_free() > 0 &&
-         pages_for(sequence.max_kv_tokens()) <= pages_.n_free() - n_pages_promised_;
+// Whether the sequence can start now; gives up the retained pages if it takes that.
+bool Scheduler::make_room(const Sequence& sequence) {
+  if (static_cast<int>(running_.size()) >= max_running_ || slots_.n_free() == 0) return false;
+  const int n_reused = n_reusable(sequence);
+  // A step in flight may still write to the retained pages. It completes whatever happens here.
+  if (n_reused > 0 && retained_.last_step > last_completed_) return false;
+  const auto fits = [&](int n_more) {
+    return pages_for(sequence.max_kv_tokens()) <= pages_.n_free() + n_more - n_pages_promised_;
+  };
+  // What it takes over, and what is left over of it, is as good as free.
+  if (n_reused > 0) return fits(static_cast<int>(retained_.pages.size()));
+  if (fits(0)) return true;
+  drop_retained();
+  return fits(0);
+}
+
+int Scheduler::n_reusable(const Sequence& sequence) const {
+  return sequence.request.prompt_logprobs ? 0 : retained_.n_reusable(sequence.request.prompt);
+}
+
+void Scheduler::drop_retained() {
+  pages_.release(retained_.pages, retained_.last_step);
+  retained_ = {};
+}
+
+void Scheduler::take_over_retained(Sequence& sequence) {
+  const int n_reused = n_reusable(sequence);
+  if (n_reused == 0) return;
+  sequence.pages = std::move(retained_.pages);
+  const auto n_kept = static_cast<size_t>(pages_for(n_reused));
+  pages_.release(std::span(sequence.pages).subspan(n_kept), retained_.last_step);
+  sequence.pages.resize(n_kept);
+  pages_.transfer(sequence.pages, sequence.id);
+  sequence.n_planned = n_reused;
+  sequence.last_step = retained_.last_step;
+  retained_ = {};
+}
+
+// Keys are there for the positions that were planned, and worth something where the token is known that ran there.
+void Scheduler::retain(Sequence& sequence) {
+  drop_retained();
+  const size_t n_tokens = std::min(sequence.tokens.size(), static_cast<size_t>(sequence.n_planned));
+  retained_ = {
+      .tokens = std::move(sequence.tokens), .pages = std::move(sequence.pages), .last_step = sequence.last_step};
+  retained_.tokens.resize(n_tokens);
 }
 
 void Scheduler::admit_first(StepPlan& plan) {
   Sequence& sequence = *waiting_.front();
   sequence.state = Sequence::State::kRunning;
-  n_pages_promised_ += pages_for(sequence.max_kv_tokens());
+  take_over_retained(sequence);
+  n_pages_promised_ += pages_for(sequence.max_kv_tokens()) - static_cast<int>(sequence.pages.size());
   std::vector<int32_t> slot;
   slots_.allocate(1, sequence.id, slot);
   sequence.slot = slot[0];
@@ -81,7 +128,7 @@ void Scheduler::admit_first(StepPlan& plan) {
                                  .sampling = sequence.request.sampling,
                                  .logit_bias = sequence.request.logit_bias,
                                  .n_prompt_tokens = sequence.n_prompt(),
-                                 .history = {}});
+                                 .history = {sequence.tokens.begin(), sequence.tokens.begin() + sequence.n_planned}});
   running_.push_back(std::move(waiting_.front()));
   waiting_.pop_front();
 }
@@ -95,6 +142,7 @@ void Scheduler::add_part(StepPlan& plan, const std::shared_ptr<Sequence>& sequen
   const int32_t first_row = batch.n_rows();
   add_rows(batch, *sequence, n_tokens);
   add_tokens(batch, *sequence, n_tokens);
+  n_prompt_tokens_run_ += std::clamp(sequence->n_prompt() - sequence->n_planned, 0, n_tokens);
   sequence->n_planned += n_tokens;
 
   batch.slot.push_back(sequence->slot);
@@ -150,6 +198,7 @@ void Scheduler::enqueued(const StepPlan& plan, StepId step) {
 }
 
 void Scheduler::completed(StepId step) {
+  last_completed_ = step;
   pages_.completed(step);
   slots_.completed(step);
 }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "engine/page_pool.h"
+#include "engine/retained_kv.h"
 #include "engine/sequence.h"
 
 namespace spate {
@@ -32,11 +33,14 @@ struct StepPlan {
 //    was promised to those running. It takes the pages as it grows. So a running sequence can always finish, and the
 //    first in line, which alone fits the pool (Engine::submit refuses it otherwise), gets its turn when enough others
 //    have finished.
+// 4. Where asked, the keys of the sequence that ended last are retained. A new one that begins with the same tokens
+// takes
+//    them over and runs only the rest of its prompt. When the pool is short, they go first.
 class Scheduler {
  public:
   // max_step_tokens: the budget of a step, at least 1 and at most the executor's. No more sequences run than that, so
   // that rule 1 always holds.
-  Scheduler(const ExecutorLimits& limits, int max_step_tokens);
+  Scheduler(const ExecutorLimits& limits, int max_step_tokens, bool retain_last = false);
 
   void add(std::shared_ptr<Sequence> sequence);
   // Takes a waiting or running sequence out. Its pages and slot return once the steps that name them have completed.
@@ -53,10 +57,18 @@ class Scheduler {
   const std::vector<std::shared_ptr<Sequence>>& running() const { return running_; }  // oldest first
   const PagePool& pages() const { return pages_; }
   const SlotPool& slots() const { return slots_; }
+  const RetainedKv& retained() const { return retained_; }
+  // Prompt tokens in the steps planned so far: what was computed, and not taken over.
+  int64_t n_prompt_tokens_run() const { return n_prompt_tokens_run_; }
+  // Gives the retained pages back.
+  void drop_retained();
 
  private:
-  bool can_admit(const Sequence& sequence) const;
+  bool make_room(const Sequence& sequence);
+  int n_reusable(const Sequence& sequence) const;
   void admit_first(StepPlan& plan);
+  void take_over_retained(Sequence& sequence);
+  void retain(Sequence& sequence);
   void add_part(StepPlan& plan, const std::shared_ptr<Sequence>& sequence, int n_tokens);
   void add_tokens(StepBatch& batch, const Sequence& sequence, int n_tokens) const;
   void add_rows(StepBatch& batch, Sequence& sequence, int n_tokens) const;
@@ -68,7 +80,10 @@ class Scheduler {
   PagePool pages_;
   SlotPool slots_;
   int n_pages_promised_ = 0;  // to running sequences, not yet taken
-  StepId last_enqueued_ = 0;
+  StepId last_enqueued_ = 0, last_completed_ = 0;
+  bool retain_last_;
+  RetainedKv retained_;
+  int64_t n_prompt_tokens_run_ = 0;
 };
 
 }  // namespace spate
