@@ -1,0 +1,36 @@
+// What spate knows of a device, chosen once from its properties. The thresholds of all dispatch tables live here, each
+// overridable by name (--tune key=value) for experiments; nothing else looks at a device's name or capability.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "base/error.h"
+
+namespace spate::cuda {
+
+struct DeviceProfile {
+  int device = 0;      // CUDA's index
+  std::string name;    // for messages
+  int capability = 0;  // 10 * major + minor
+  int n_sms = 0;
+  int64_t memory_bytes = 0;  // of the device
+  int64_t l2_bytes = 0;
+  int shared_bytes_per_block = 0;  // opt-in limit
+
+  // Matrix products by tokens in the step (matmul_dispatch.cu).
+  int gemm_min_tokens = 256;    // from here on: decoded once, then cuBLASLt
+  int split_k_ctas_per_sm = 2;  // K is shared between CTAs until about this many run on each SM
+  // Attention.
+  int attention_split_pages = 0;  // pages of KV a work item takes at most; 0: planned from the load
+  // Programmatic dependent launch between the kernels of a step (from capability 9.0 on).
+  bool dependent_launch = false;
+
+  // Sets one threshold by its name. Error (kUsage): no such name (the message lists them) or a value out of range.
+  Result<void> tune(std::string_view assignment);
+};
+
+// Error (kBackend): no driver, no device, or one that this build has no code for.
+Result<DeviceProfile> probe_device(int device);
+
+}  // namespace spate::cuda

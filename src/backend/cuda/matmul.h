@@ -1,0 +1,81 @@
+// Matrix products over quantised weights on the GPU: y[t, r] = sum_k x[t, k] w[r, k]. One entry, matmul(), which looks
+// up the kernel by the number of tokens in one table (matmul_dispatch.cu); every quant type has every tier.
+//
+// Weights are re-laid once at load into tiles (tile_layout.h): the same bytes in another order, one copy for all tiers.
+// They are decoded to float16 in registers, times a power of two per matrix that keeps them in float16's range;
+// products are accumulated in float32.
+#pragma once
+
+#include <cstdint>
+#include <cuda_fp16.h>
+#include <cuda_runtime_api.h>
+
+#include "backend/cuda/activations.h"
+#include "backend/cuda/device_profile.h"
+#include "quant/quant_type.h"
+
+namespace spate::cuda {
+
+// A matrix [n_rows, n_cols] in tiles, on the device. F32 and BF16 matrices become float16 (scaled; BF16 loses nothing
+// that is over 2^-38 of the matrix's largest element).
+struct PackedMatrix {
+  const std::byte* tiles = nullptr;
+  QuantType type{};
+  int n_rows = 0;
+  int n_cols = 0;
+  int scale_log2 = 0;  // tiles decode to weight * 2^scale_log2
+};
+
+// Bytes of the tiles: a whole number of 16-row panels of 256-column tiles. A multiple of 256.
+int64_t packed_bytes(QuantType type, int64_t n_rows, int64_t n_cols);
+
+// Re-lays rows [first_row, first_row + n_rows) of a matrix from the file's qblocks `raw` (on the device, first_row's
+// first byte) into `tiles` (of the whole matrix, on the device). first_row is a multiple of 16; so is n_rows, except at
+// the matrix's end, whose panel is padded with zeros.
+void pack_rows(const void* raw, int first_row, int n_rows, int scale_log2, const PackedMatrix& shape, std::byte* tiles,
+               cudaStream_t stream);
+
+// The power of two for a matrix: 2^result times its largest scale stays far from both ends of float16. `raw`: all rows,
+// host memory. Reads the qblocks' scales alone.
+int choose_scale_log2(QuantType type, const std::byte* raw, int64_t n_rows, int64_t n_cols);
+
+enum class Epilogue {
+  kStore,   // y = product
+  kAdd,     // y += product (the residual stream)
+  kSwiGlu,  // parts 0 and 1 are gate and up: ff = silu(gate x) * (up x) * kFfScale, as activations
+};
+
+struct MatmulArgs {
+  const __half* x = nullptr;  // [T, padded_cols(n_cols)], permuted (activations.h)
+  float x_scale = 1;          // x holds the activations times 1 / x_scale
+  // Matrices over the same x; their outputs lie side by side in y.
+  PackedMatrix parts[3];
+  int n_parts = 0;
+  Epilogue epilogue = Epilogue::kStore;
+  float* y = nullptr;    // [T, y_stride]: kStore, kAdd
+  int64_t y_stride = 0;  // >= the sum of the parts' rows
+  __half* ff = nullptr;  // [T, padded_cols(parts[0].n_rows)], permuted: kSwiGlu
+};
+
+// Memory that products share; one per stream.
+struct MatmulWorkspace {
+  float* partials = nullptr;  // [partial_elems] sums of CTAs that share a row panel's K
+  int64_t partial_elems = 0;
+  uint32_t* counters = nullptr;  // [n_counters] zero between products
+  int n_counters = 0;
+  __half* decoded = nullptr;  // [decoded_elems] a decoded matrix, for long prefill; null without that tier
+  int64_t decoded_elems = 0;
+};
+
+// Bytes that MatmulWorkspace needs for steps of up to max_tokens over matrices of up to max_rows x max_cols.
+struct MatmulWorkspaceSize {
+  int64_t partial_elems, decoded_elems;
+  int n_counters;
+};
+MatmulWorkspaceSize matmul_workspace_size(int max_tokens, int max_rows, int max_cols, const DeviceProfile& profile);
+
+// Launches the product for n_tokens rows of x. May be captured into a graph; allocates nothing.
+void matmul(const MatmulArgs& args, int n_tokens, const MatmulWorkspace& workspace, const DeviceProfile& profile,
+            cudaStream_t stream);
+
+}  // namespace spate::cuda
