@@ -22,15 +22,20 @@ endfunction()
 
 # What every target of the project is compiled with.
 function(spate_compile_options target)
-  target_compile_options(${target} PRIVATE -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Wundef -Werror)
+  set(warnings -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Wundef -Werror)
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
-    target_compile_options(${target} PRIVATE -Wno-restrict)  # warns of std::string's own code (GCC bug 105651)
+    list(APPEND warnings -Wno-restrict)  # warns of std::string's own code (GCC bug 105651)
     # Sees uninitialised reads in moves and destructors of std::variant and std::optional where there are none (as in GCC
     # bug 80635).
-    target_compile_options(${target} PRIVATE -Wno-maybe-uninitialized)
+    list(APPEND warnings -Wno-maybe-uninitialized)
   endif()
+  target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:CXX>:${warnings}>")
+  # nvcc hands the host's half of a kernel file to the same compiler, with code of its own around it. fmt 9 mistrusts its
+  # front end, which takes fmt's constant expressions by now; CMake 3.25 does not know that it takes C++20.
+  target_compile_options(${target} PRIVATE
+    "$<$<COMPILE_LANGUAGE:CUDA>:-std=c++20;-Werror=all-warnings;-Xcompiler=-Wall,-Wextra,-Werror;-lineinfo;-DFMT_USE_CONSTEXPR=1>")
   # Results must not depend on what the compiler chooses to contract: kernels ask for fused multiply-adds by name.
-  target_compile_options(${target} PRIVATE -ffp-contract=off)
+  target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-ffp-contract=off>)
   if(SPATE_SANITIZE)
     # The sanitizers' own code makes every gcc see more of these.
     if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")

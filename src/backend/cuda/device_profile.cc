@@ -1,0 +1,128 @@
+#include "backend/cuda/device_profile.h"
+
+#include <charconv>
+#include <cuda_runtime_api.h>
+#include <vector>
+
+#include "backend/cuda/cuda_check.h"
+
+namespace spate::cuda {
+
+namespace {
+
+struct Threshold {
+  std::string_view name;
+  int DeviceProfile::*value;
+  int min, max;
+};
+
+constexpr Threshold kThresholds[] = {
+    {"gemm_min_tokens", &DeviceProfile::gemm_min_tokens, 1, 1 << 20},
+    {"split_k_ctas_per_sm", &DeviceProfile::split_k_ctas_per_sm, 1, 32},
+    {"attention_split_pages", &DeviceProfile::attention_split_pages, 0, 1 << 20},
+};
+constexpr std::string_view kDependentLaunch = "dependent_launch";
+
+std::string threshold_names() {
+  std::string names;
+  for (const Threshold& threshold : kThresholds) names += fmt::format("{}, ", threshold.name);
+  return names + std::string(kDependentLaunch);
+}
+
+int attribute(cudaDeviceAttr attr, int device) {
+  int value = 0;
+  SPATE_CUDA(cudaDeviceGetAttribute(&value, attr, device), "asking device {} for attribute {}", device,
+             static_cast<int>(attr));
+  return value;
+}
+
+// Whether code for `architecture` ("90a-real", "80", "86-virtual") runs on a device of this capability: machine code
+// on the same major version from its minor one up, "a" code on exactly its own, PTX on everything later.
+bool runs_on(std::string_view architecture, int capability) {
+  int number = 0;
+  const char* end = architecture.data() + architecture.size();
+  const auto [rest, error] = std::from_chars(architecture.data(), end, number);
+  if (error != std::errc()) return true;  // "native", "all": whoever built it knew
+  const std::string_view suffix(rest, static_cast<size_t>(end - rest));
+  if (suffix.starts_with('a')) return capability == number;
+  if (suffix != "-real" && capability >= number) return true;
+  return suffix != "-virtual" && capability / 10 == number / 10 && capability >= number;
+}
+
+bool built_for(int capability) {
+  std::string_view left = SPATE_CUDA_ARCHITECTURES;
+  for (;;) {
+    const size_t end = left.find(',');
+    if (runs_on(left.substr(0, end), capability)) return true;
+    if (end == std::string_view::npos) return false;
+    left.remove_prefix(end + 1);
+  }
+}
+
+DeviceProfile read_properties(int device) {
+  cudaDeviceProp properties{};
+  SPATE_CUDA(cudaGetDeviceProperties(&properties, device), "reading the properties of device {}", device);
+  DeviceProfile profile;
+  profile.device = device;
+  profile.name = properties.name;
+  profile.capability = 10 * properties.major + properties.minor;
+  profile.n_sms = properties.multiProcessorCount;
+  profile.memory_bytes = static_cast<int64_t>(properties.totalGlobalMem);
+  profile.l2_bytes = properties.l2CacheSize;
+  profile.shared_bytes_per_block = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  profile.dependent_launch = profile.capability >= 90;
+  return profile;
+}
+
+}  // namespace
+
+Result<void> DeviceProfile::tune(std::string_view assignment) {
+  const size_t equals = assignment.find('=');
+  const std::string_view key = assignment.substr(0, equals);
+  const std::string_view text = equals == std::string_view::npos ? std::string_view() : assignment.substr(equals + 1);
+  int value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  const bool is_number = !text.empty() && error == std::errc() && end == text.data() + text.size();
+  const auto refuse = [&](int min, int max) {
+    return Error::usage(fmt::format("--tune {}: '{}' is not a whole number from {} to {}", key, text, min, max));
+  };
+  if (key == kDependentLaunch) {
+    if (!is_number || value < 0 || value > 1) return refuse(0, 1);
+    if (value == 1 && capability != 0 && capability < 90)
+      return Error::usage(fmt::format("--tune {}: {} has no such launches; they came with capability 9.0", key, name));
+    dependent_launch = value == 1;
+    return {};
+  }
+  for (const Threshold& threshold : kThresholds) {
+    if (threshold.name != key) continue;
+    if (!is_number || value < threshold.min || value > threshold.max) return refuse(threshold.min, threshold.max);
+    this->*threshold.value = value;
+    return {};
+  }
+  return Error::usage(fmt::format("--tune {}: there is no such threshold; there are {}", key, threshold_names()));
+}
+
+Result<DeviceProfile> probe_device(int device) {
+  int n_devices = 0;
+  if (const cudaError_t code = cudaGetDeviceCount(&n_devices); code != cudaSuccess || n_devices == 0) {
+    cudaGetLastError();  // it would be reported again by the next check
+    return Error::backend(fmt::format("no CUDA device can be used: {}",
+                                      code == cudaSuccess ? "the driver sees none" : cudaGetErrorString(code)));
+  }
+  if (device < 0 || device >= n_devices)
+    return Error::backend(fmt::format("there is no CUDA device {}; there are {}, numbered from 0", device, n_devices));
+  try {
+    DeviceProfile profile = read_properties(device);
+    if (!built_for(profile.capability))
+      return Error::backend(
+          fmt::format("{} has compute capability {}.{}; this build has code for {} only: build with "
+                      "-DCMAKE_CUDA_ARCHITECTURES={}",
+                      profile.name, profile.capability / 10, profile.capability % 10, SPATE_CUDA_ARCHITECTURES,
+                      profile.capability));
+    return profile;
+  } catch (const CudaError& error) {
+    return Error::backend(error.what());
+  }
+}
+
+}  // namespace spate::cuda
