@@ -31,9 +31,9 @@ function(spate_compile_options target)
   endif()
   target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:CXX>:${warnings}>")
   # nvcc hands the host's half of a kernel file to the same compiler, with code of its own around it. fmt 9 mistrusts its
-  # front end, which takes fmt's constant expressions by now; CMake 3.25 does not know that it takes C++20.
+  # front end, which takes fmt's constant expressions by now.
   target_compile_options(${target} PRIVATE
-    "$<$<COMPILE_LANGUAGE:CUDA>:-std=c++20;-Werror=all-warnings;-Xcompiler=-Wall,-Wextra,-Werror;-lineinfo;-DFMT_USE_CONSTEXPR=1>")
+    "$<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings;-Xcompiler=-Wall,-Wextra,-Werror;-lineinfo;-DFMT_USE_CONSTEXPR=1>")
   # Results must not depend on what the compiler chooses to contract: kernels ask for fused multiply-adds by name.
   target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-ffp-contract=off>)
   if(SPATE_SANITIZE)
