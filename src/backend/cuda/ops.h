@@ -7,7 +7,8 @@
 // their inputs hold.
 //
 // Every function may be called inside a stream capture, allocates nothing, and never waits. A launch that fails is a
-// CudaError (cuda_check.h) that names the operation and the sizes.
+// CudaError (cuda_check.h) that names the operation and the sizes. dependent_launch (DeviceProfile): launched with
+// programmatic dependent launch (launch.h).
 #pragma once
 
 #include <cstdint>
@@ -46,6 +47,7 @@ struct EmbedArgs {
   DeviceBatch batch;
   const int32_t* previous_tokens;
   float* residual;  // [T, d_model]
+  bool dependent_launch = false;
 };
 void embed(const EmbedArgs& args, int n_tokens, cudaStream_t stream);
 
@@ -59,6 +61,7 @@ struct NormArgs {
   float* hidden;          // [n_rows, d_model] the same values in float32 and natural order, or null
   int d_model;
   float epsilon;
+  bool dependent_launch = false;
 };
 void rms_norm(const NormArgs& args, int n_rows, cudaStream_t stream);
 
@@ -76,6 +79,7 @@ struct RopeKvArgs {
   DeviceBatch batch;
   KvLayer kv;  // where keys and values go
   __half* q;   // [T, n_heads, head_dim]
+  bool dependent_launch = false;
 };
 void rope_and_write_kv(const RopeKvArgs& args, int n_tokens, cudaStream_t stream);
 
@@ -90,6 +94,7 @@ struct AttentionArgs {
   float scale;
   int n_heads, n_kv_heads, head_dim;
   __half* out;  // [T, padded_cols(n_heads * head_dim)], permuted (activations.h)
+  bool dependent_launch = false;
 };
 void attention(const AttentionArgs& args, const AttentionGrid& grid, cudaStream_t stream);
 
