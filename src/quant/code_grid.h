@@ -2,6 +2,7 @@
 // to know about a format.
 #pragma once
 
+#include <array>
 #include <cstdint>
 
 #include "quant/iq4_nl.h"
@@ -22,14 +23,23 @@ struct UniformGrid {
 struct Iq4Grid {
   static constexpr float kLow = kIq4Levels[0], kHigh = kIq4Levels[15];
 
-  static Lanes nearest(Lanes values) {
-    Lanes level = splat(kLow);
-    for (int i = 1; i < 16; ++i) {
-      const float middle = 0.5f * static_cast<float>(kIq4Levels[i - 1] + kIq4Levels[i]);
-      const float step = static_cast<float>(kIq4Levels[i] - kIq4Levels[i - 1]);
-      level += values > splat(middle) ? splat(step) : splat(0);
+  // All boundaries between levels are multiples of 1/2, so a table of half steps from -128 up is exact.
+  static constexpr int kHalfSteps = 512;
+  static constexpr std::array<float, kHalfSteps> kNearest = [] {
+    std::array<float, kHalfSteps> nearest{};
+    for (int i = 0, level = 0; i < kHalfSteps; ++i) {
+      while (level < 15 && i - 256 >= kIq4Levels[level] + kIq4Levels[level + 1]) ++level;
+      nearest[static_cast<size_t>(i)] = kIq4Levels[level];
     }
-    return level;
+    return nearest;
+  }();
+
+  static Lanes nearest(Lanes values) {
+    const Lanes place = clamp_lanes(values + values + splat(256), 0, kHalfSteps - 1);
+    Lanes levels;
+    for (int lane = 0; lane < kLanes; ++lane)
+      levels[lane] = kNearest[static_cast<size_t>(static_cast<int>(place[lane]))];
+    return levels;
   }
 
   static uint8_t code(float grid_value) {

@@ -95,7 +95,7 @@ void Qblock<QuantType::kQ5_0>::encode(const float* in) {
 }
 
 void Qblock<QuantType::kIQ4_NL>::encode(const float* in) {
-  encode_scaled<Iq4Grid>(*this, in, {{-150.0f, -60.0f, 3.0f}, {60.0f, 130.0f, 3.0f}});
+  encode_scaled<Iq4Grid>(*this, in, {{-147.0f, -57.0f, 5.0f}, {63.0f, 128.0f, 5.0f}});
 }
 
 // -128 stays unused: kernels take the magnitude of a code in 8 bits.

@@ -22,7 +22,7 @@ namespace {
 
 constexpr int kElems = kSuperblock;
 constexpr int kMaxSubblocks = 16;
-constexpr int kMaxRounds = 4;  // of the two alternating steps; most qblocks settle in two
+constexpr int kMaxRounds = 3;  // of the two alternating steps: a fourth lowers no type's error by 0.05 %
 
 // The unit of which n values are best described as multiples by the integers low..high (low <= 0 < high). The plain
 // choice puts the largest value at the end of that range; smaller integers for it are tried too, down to 3/4 of the
@@ -305,7 +305,7 @@ ScaledPlan<Format> encode_scaled(Block& block, const float* in, std::initializer
 }  // namespace
 
 void Qblock<QuantType::kQ2_K>::encode(const float* in) {
-  const auto plan = encode_affine<AffineFormat<4, 16, 15>>(*this, in, {2.0f, 4.0f, 0.1f});
+  const auto plan = encode_affine<AffineFormat<4, 16, 15>>(*this, in, {2.0f, 4.0f, 0.2f});
   for (int s = 0; s < 16; ++s) scales[s] = static_cast<uint8_t>(plan.scale[s] | plan.minimum[s] << 4);
 }
 
@@ -327,13 +327,13 @@ void Qblock<QuantType::kQ3_K>::encode(const float* in) {
 
 void Qblock<QuantType::kQ6_K>::encode(const float* in) {
   const auto plan = encode_scaled<ScaledFormat<UniformGrid<-32, 31>, 16, -128, 127>>(
-      *this, in, {{-33.5f, -28.0f, 0.25f}, {27.0f, 32.0f, 0.25f}});
+      *this, in, {{-33.5f, -28.0f, 0.5f}, {27.0f, 32.0f, 0.5f}});
   for (int s = 0; s < 16; ++s) scales[s] = static_cast<int8_t>(plan.scale[s]);
 }
 
 void Qblock<QuantType::kIQ4_XS>::encode(const float* in) {
   const auto plan =
-      encode_scaled<ScaledFormat<Iq4Grid, 32, -32, 31>>(*this, in, {{-150.0f, -60.0f, 3.0f}, {60.0f, 130.0f, 3.0f}});
+      encode_scaled<ScaledFormat<Iq4Grid, 32, -32, 31>>(*this, in, {{-147.0f, -57.0f, 5.0f}, {63.0f, 128.0f, 5.0f}});
   for (int s = 0; s < 8; ++s) set_scale_code(s, plan.scale[s] + 32);
 }
 

@@ -15,7 +15,9 @@ struct Qblock<QuantType::kIQ4_XS> {
   uint8_t qs[128];      // byte 16 s + l: low nibble element 32 s + l, high nibble element 32 s + 16 + l
 
   // 0..63, of elements 32 s .. 32 s + 31; the scale is d * (scale_code(s) - 32).
-  int scale_code(int s) const { return ((scales_l[s / 2] >> (s % 2 * 4)) & 15) | ((scales_h >> (2 * s)) & 3) << 4; }
+  constexpr int scale_code(int s) const {
+    return ((scales_l[s / 2] >> (s % 2 * 4)) & 15) | ((scales_h >> (2 * s)) & 3) << 4;
+  }
 
   void set_scale_code(int s, int code) {
     scales_l[s / 2] = static_cast<uint8_t>((scales_l[s / 2] & ~(15 << (s % 2 * 4))) | (code & 15) << (s % 2 * 4));

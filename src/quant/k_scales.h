@@ -10,8 +10,8 @@ namespace spate {
 struct KScales {
   uint8_t bytes[12];
 
-  int scale(int s) const { return s < 4 ? bytes[s] & 63 : (bytes[s + 4] & 15) | (bytes[s - 4] >> 6) << 4; }
-  int minimum(int s) const { return s < 4 ? bytes[s + 4] & 63 : (bytes[s + 4] >> 4) | (bytes[s] >> 6) << 4; }
+  constexpr int scale(int s) const { return s < 4 ? bytes[s] & 63 : (bytes[s + 4] & 15) | (bytes[s - 4] >> 6) << 4; }
+  constexpr int minimum(int s) const { return s < 4 ? bytes[s + 4] & 63 : (bytes[s + 4] >> 4) | (bytes[s] >> 6) << 4; }
 
   // scale[8], minimum[8], each 0..63.
   static KScales from(const uint8_t* scale, const uint8_t* minimum) {

@@ -3,6 +3,9 @@
 #pragma once
 
 #include <cstring>
+#ifdef __SSE__
+#include <xmmintrin.h>
+#endif
 
 namespace spate {
 
@@ -27,10 +30,14 @@ inline float sum_lanes(Lanes lanes) {
   return (lanes[0] + lanes[1]) + (lanes[2] + lanes[3]);
 }
 
-// lo where lanes are NaN.
+// lo where lanes are NaN. (gcc 12 does not see that the comparisons are what these instructions do.)
 inline Lanes clamp_lanes(Lanes lanes, float lo, float hi) {
+#ifdef __SSE__
+  return _mm_min_ps(_mm_max_ps(lanes, splat(lo)), splat(hi));
+#else
   lanes = lanes > splat(lo) ? lanes : splat(lo);
   return lanes < splat(hi) ? lanes : splat(hi);
+#endif
 }
 
 // To the nearest integer, ties to even; |lanes| <= 2^22. Adding 1.5 * 2^23 leaves no bits for a fraction.

@@ -12,7 +12,7 @@ struct Qblock<QuantType::kQ2_K> {
   uint8_t qs[64];      // bits 2 g, 2 g + 1 of byte 32 h + l: element 128 h + 32 g + l
   uint16_t d, dmin;    // f16
 
-  int code(int i) const { return (qs[i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2)) & 3; }
+  constexpr int code(int i) const { return (qs[i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2)) & 3; }
 
   void decode(float* out) const {
     for (int s = 0; s < 16; ++s) {

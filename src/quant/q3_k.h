@@ -14,7 +14,7 @@ struct Qblock<QuantType::kQ3_K> {
   uint16_t d;          // f16
 
   // 0..63, of elements 16 s .. 16 s + 15; the scale is d * (scale_code(s) - 32).
-  int scale_code(int s) const {
+  constexpr int scale_code(int s) const {
     return ((scales[s % 8] >> (s / 8 * 4)) & 15) | ((scales[8 + s % 4] >> (s / 4 * 2)) & 3) << 4;
   }
 
@@ -23,7 +23,7 @@ struct Qblock<QuantType::kQ3_K> {
     scales[8 + s % 4] = static_cast<uint8_t>((scales[8 + s % 4] & ~(3 << (s / 4 * 2))) | (code >> 4) << (s / 4 * 2));
   }
 
-  int code(int i) const {
+  constexpr int code(int i) const {
     return ((qs[i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2)) & 3) | ((hmask[i % 32] >> (i / 32)) & 1) << 2;
   }
 

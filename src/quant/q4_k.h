@@ -13,7 +13,7 @@ struct Qblock<QuantType::kQ4_K> {
   KScales scales;    // of elements 32 s .. 32 s + 31
   uint8_t qs[128];   // byte 32 h + l: low nibble element 64 h + l, high nibble element 64 h + 32 + l
 
-  int code(int i) const { return (qs[i / 64 * 32 + i % 32] >> (i / 32 % 2 * 4)) & 15; }
+  constexpr int code(int i) const { return (qs[i / 64 * 32 + i % 32] >> (i / 32 % 2 * 4)) & 15; }
 
   void decode(float* out) const {
     for (int s = 0; s < 8; ++s) {

@@ -12,7 +12,7 @@ struct Qblock<QuantType::kQ5_0> {
   uint8_t qh[4];   // bit i % 8 of byte i / 8: bit 4 of element i
   uint8_t qs[16];  // low nibbles: elements 0..15; high nibbles: 16..31
 
-  int code(int i) const {
+  constexpr int code(int i) const {
     const int low = i < 16 ? qs[i] & 15 : qs[i - 16] >> 4;
     return low | ((qh[i / 8] >> (i % 8)) & 1) << 4;
   }

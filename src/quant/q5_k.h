@@ -14,7 +14,7 @@ struct Qblock<QuantType::kQ5_K> {
   uint8_t qh[32];    // bit g of byte l: bit 4 of element 32 g + l
   uint8_t qs[128];   // byte 32 h + l: low nibble element 64 h + l, high nibble element 64 h + 32 + l
 
-  int code(int i) const {
+  constexpr int code(int i) const {
     return ((qs[i / 64 * 32 + i % 32] >> (i / 32 % 2 * 4)) & 15) | ((qh[i % 32] >> (i / 32)) & 1) << 4;
   }
 

@@ -13,7 +13,7 @@ struct Qblock<QuantType::kQ6_K> {
   int8_t scales[16];  // of elements 16 s .. 16 s + 15
   uint16_t d;         // f16
 
-  int code(int i) const {
+  constexpr int code(int i) const {
     const int low = (ql[i / 128 * 64 + i % 64] >> (i / 64 % 2 * 4)) & 15;
     return low | ((qh[i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2)) & 3) << 4;
   }
