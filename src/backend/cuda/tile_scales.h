@@ -1,0 +1,287 @@
+// How the scales of a weight tile lie behind its codes, and how a lane gets the factors of a cell (tile_codes.h): a
+// weight is scale * code + addend, with one scale a cell or one for each 16 columns. Each of these gives kBytes of a
+// tile, kAddend (whether there is one), Regs and load() of a lane's share, factors<h, rh>(), and pack(), the inverse.
+//
+// The f16 scales of the file are stored times a power of two of the matrix (PackedMatrix::scale_log2), minima negated
+// besides.
+#pragma once
+
+#include <bit>
+
+#include "backend/cuda/tile_codes.h"
+#include "quant/half.h"
+
+namespace spate::cuda {
+
+// Of columns 0..15 and 16..31 of a cell; each value twice.
+struct Factors {
+  Half2Bits scale[2];
+  Half2Bits addend[2];
+};
+
+// What pack() takes of one row's sub-block of 32 columns: weight = d * scale[i] * code - dmin * minimum[i].
+struct CellScales {
+  float d = 0, dmin = 0;
+  int scale[2] = {0, 0}, minimum[2] = {0, 0};
+};
+using LaneScales = CellScales[2][2];  // [h][rh]
+
+// 2^exponent, within float's normal range.
+SPATE_HD inline float power_of_two(int exponent) {
+  return std::bit_cast<float>(static_cast<uint32_t>(exponent + 127) << 23);
+}
+SPATE_HD inline uint16_t to_half(float value) {
+  return f32_to_f16(value);
+}
+
+// One f16 scale for each 32 columns.
+struct ScalePer32 {
+  static constexpr int kBytes = 256;
+  static constexpr bool kAddend = false;
+  using Regs = Words2;  // by h: rows g and g + 8
+
+  SPATE_HD static Regs load(const std::byte* at, int lane) { return load2(at + 8 * lane); }
+
+  template <int h, int rh>
+  SPATE_HD static Factors factors(const Regs& r) {
+    const Half2Bits scale = rh == 0 ? low_twice(r.w[h]) : high_twice(r.w[h]);
+    return {{scale, scale}, {0, 0}};
+  }
+
+  SPATE_HD static void pack(const LaneScales& cells, float power, int lane, std::byte* at) {
+    for (int cell = 0; cell < 4; ++cell) {
+      const CellScales& of = cells[cell / 2][cell % 2];
+      store_as(at + 8 * lane + 2 * cell, to_half(of.d * static_cast<float>(of.scale[0]) * power));
+    }
+  }
+};
+
+// An f16 scale and an f16 addend for each 32 columns.
+struct ScaleAndOffsetPer32 {
+  static constexpr int kBytes = 512;
+  static constexpr bool kAddend = true;
+  using Regs = Words4;  // by cell
+
+  SPATE_HD static Regs load(const std::byte* at, int lane) { return load4(at + 16 * lane); }
+
+  template <int h, int rh>
+  SPATE_HD static Factors factors(const Regs& r) {
+    const Half2Bits both = r.w[2 * h + rh], scale = low_twice(both), addend = high_twice(both);
+    return {{scale, scale}, {addend, addend}};
+  }
+
+  SPATE_HD static void pack(const LaneScales& cells, float power, int lane, std::byte* at) {
+    for (int cell = 0; cell < 4; ++cell) {
+      const CellScales& of = cells[cell / 2][cell % 2];
+      store_as(at + 16 * lane + 4 * cell, to_half(of.d * static_cast<float>(of.scale[0]) * power));
+      store_as(at + 16 * lane + 4 * cell + 2, to_half(-of.dmin * static_cast<float>(of.minimum[0]) * power));
+    }
+  }
+};
+
+// Words of 24 bits for rows g and g + 8, a lane's own: 32 bits, then 16.
+struct Bits48 {
+  uint32_t first;
+  uint32_t rest;
+
+  SPATE_HD static Bits48 load(const std::byte* at, int lane) {
+    return {load_as<uint32_t>(at + 4 * lane), load_as<uint16_t>(at + 128 + 2 * lane)};
+  }
+  // Row rh's 24 bits; what stands above them is not cleared.
+  template <int rh>
+  SPATE_HD uint32_t row() const {
+    return rh == 0 ? first : first >> 24 | rest << 8;
+  }
+  SPATE_HD static void store(uint32_t row0, uint32_t row1, int lane, std::byte* at) {
+    store_as(at + 4 * lane, row0 | row1 << 24);
+    store_as(at + 128 + 2 * lane, static_cast<uint16_t>(row1 >> 8));
+  }
+  static constexpr int kBytes = 192;
+};
+
+// The f16 d of rows g and g + 8, one value for all lanes of a quad.
+struct RowScale {
+  static constexpr int kBytes = 32;
+  SPATE_HD static Half2Bits load(const std::byte* at, int lane) { return load_as<uint32_t>(at + lane / 4 * 4); }
+  template <int rh>
+  SPATE_HD static Half2Bits twice(Half2Bits rows) {
+    return rh == 0 ? low_twice(rows) : high_twice(rows);
+  }
+  SPATE_HD static void pack(const LaneScales& cells, float power, int lane, std::byte* at) {
+    if (lane % 4 != 0) return;
+    for (int rh = 0; rh < 2; ++rh) store_as(at + lane / 4 * 4 + 2 * rh, to_half(cells[0][rh].d * power));
+  }
+};
+
+// The f16 d and dmin of rows g and g + 8, as (d, -dmin).
+struct RowScaleAndMinimum {
+  static constexpr int kBytes = 64;
+  SPATE_HD static Words2 load(const std::byte* at, int lane) { return load2(at + lane / 4 * 8); }
+  SPATE_HD static void pack(const LaneScales& cells, float power, int lane, std::byte* at) {
+    if (lane % 4 != 0) return;
+    for (int rh = 0; rh < 2; ++rh) {
+      store_as(at + lane / 4 * 8 + 4 * rh, to_half(cells[0][rh].d * power));
+      store_as(at + lane / 4 * 8 + 4 * rh + 2, to_half(-cells[0][rh].dmin * power));
+    }
+  }
+};
+
+// 6-bit scale and 6-bit minimum for each 32 columns, d and dmin a row (Q4_K, Q5_K).
+struct SixBitPairsPer32 {
+  static constexpr int kBytes = RowScaleAndMinimum::kBytes + Bits48::kBytes;
+  static constexpr bool kAddend = true;
+  struct Regs {
+    Words2 d;  // by rh
+    Bits48 bits;
+  };
+
+  SPATE_HD static Regs load(const std::byte* at, int lane) {
+    return {RowScaleAndMinimum::load(at, lane), Bits48::load(at + RowScaleAndMinimum::kBytes, lane)};
+  }
+
+  template <int h, int rh>
+  SPATE_HD static Factors factors(const Regs& r) {
+    const uint32_t bits = r.bits.row<rh>() >> (12 * h);
+    const uint32_t pair = and_or(bits, 0x3f, and_or(bits << 10, 0x003f0000, kMagic));
+    const Half2Bits both = h2_mul(integers<0, 0>(pair), r.d.w[rh]);
+    const Half2Bits scale = low_twice(both), addend = high_twice(both);
+    return {{scale, scale}, {addend, addend}};
+  }
+
+  SPATE_HD static void pack(const LaneScales& cells, float power, int lane, std::byte* at) {
+    RowScaleAndMinimum::pack(cells, power, lane, at);
+    uint32_t rows[2] = {0, 0};
+    for (int cell = 0; cell < 4; ++cell) {
+      const CellScales& of = cells[cell / 2][cell % 2];
+      rows[cell % 2] |= static_cast<uint32_t>(of.scale[0] | of.minimum[0] << 6) << (12 * (cell / 2));
+    }
+    Bits48::store(rows[0], rows[1], lane, at + RowScaleAndMinimum::kBytes);
+  }
+};
+
+// Signed 8-bit scale (kept plus 128) for each 16 columns, d a row (Q6_K).
+struct BytePer16 {
+  static constexpr int kBytes = RowScale::kBytes + 256;
+  static constexpr bool kAddend = false;
+  struct Regs {
+    Half2Bits d;
+    Words2 scales;  // by rh: bytes 2 h, 2 h + 1
+  };
+
+  SPATE_HD static Regs load(const std::byte* at, int lane) {
+    return {RowScale::load(at, lane), load2(at + RowScale::kBytes + 8 * lane)};
+  }
+
+  template <int h, int rh>
+  SPATE_HD static Factors factors(const Regs& r) {
+    const Half2Bits codes = byte_select(r.scales.w[rh], kMagic, h == 0 ? 0x5150 : 0x5352);
+    const Half2Bits both = h2_mul(h2_add(codes, half2_of(-1152.0f)), RowScale::twice<rh>(r.d));
+    return {{low_twice(both), high_twice(both)}, {0, 0}};
+  }
+
+  SPATE_HD static void pack(const LaneScales& cells, float power, int lane, std::byte* at) {
+    RowScale::pack(cells, power, lane, at);
+    for (int i = 0; i < 8; ++i) {  // rh, h, which 16 columns
+      const int scale = cells[i / 2 % 2][i / 4].scale[i % 2];
+      at[RowScale::kBytes + 8 * lane + i] = static_cast<std::byte>(scale + 128);
+    }
+  }
+};
+
+// 4-bit scale and 4-bit minimum for each 16 columns, d and dmin a row (Q2_K).
+struct NibblePairsPer16 {
+  static constexpr int kBytes = RowScaleAndMinimum::kBytes + 256;
+  static constexpr bool kAddend = true;
+  struct Regs {
+    Words2 d;       // by rh
+    Words2 scales;  // by rh: bytes 2 h, 2 h + 1, low nibble scale, high nibble minimum
+  };
+
+  SPATE_HD static Regs load(const std::byte* at, int lane) {
+    return {RowScaleAndMinimum::load(at, lane), load2(at + RowScaleAndMinimum::kBytes + 8 * lane)};
+  }
+
+  template <int h, int rh>
+  SPATE_HD static Factors factors(const Regs& r) {
+    const uint32_t bytes = byte_select(r.scales.w[rh], 0, h == 0 ? 0x4140 : 0x4342);
+    const Half2Bits scales = integers<0, 0>(and_or(bytes, 0x000f000f, kMagic));
+    const Half2Bits minima = integers<0, 0>(and_or(bytes >> 4, 0x000f000f, kMagic));
+    const Half2Bits scaled = h2_mul(scales, low_twice(r.d.w[rh])), addends = h2_mul(minima, high_twice(r.d.w[rh]));
+    return {{low_twice(scaled), high_twice(scaled)}, {low_twice(addends), high_twice(addends)}};
+  }
+
+  SPATE_HD static void pack(const LaneScales& cells, float power, int lane, std::byte* at) {
+    RowScaleAndMinimum::pack(cells, power, lane, at);
+    for (int i = 0; i < 8; ++i) {  // rh, h, which 16 columns
+      const CellScales& of = cells[i / 2 % 2][i / 4];
+      at[RowScaleAndMinimum::kBytes + 8 * lane + i] = static_cast<std::byte>(of.scale[i % 2] | of.minimum[i % 2] << 4);
+    }
+  }
+};
+
+// 6-bit scale about 32 for each 16 columns, d a row (Q3_K).
+struct SixBitsPer16 {
+  static constexpr int kBytes = RowScale::kBytes + Bits48::kBytes;
+  static constexpr bool kAddend = false;
+  struct Regs {
+    Half2Bits d;
+    Bits48 bits;
+  };
+
+  SPATE_HD static Regs load(const std::byte* at, int lane) {
+    return {RowScale::load(at, lane), Bits48::load(at + RowScale::kBytes, lane)};
+  }
+
+  template <int h, int rh>
+  SPATE_HD static Factors factors(const Regs& r) {
+    const uint32_t bits = r.bits.row<rh>() >> (12 * h);
+    const uint32_t pair = and_or(bits, 0x3f, and_or(bits << 10, 0x003f0000, kMagic));
+    const Half2Bits both = h2_mul(integers<0, 32>(pair), RowScale::twice<rh>(r.d));
+    return {{low_twice(both), high_twice(both)}, {0, 0}};
+  }
+
+  SPATE_HD static void pack(const LaneScales& cells, float power, int lane, std::byte* at) {
+    RowScale::pack(cells, power, lane, at);
+    uint32_t rows[2] = {0, 0};
+    for (int cell = 0; cell < 4; ++cell) {
+      const CellScales& of = cells[cell / 2][cell % 2];
+      rows[cell % 2] |= static_cast<uint32_t>((of.scale[0] + 32) | (of.scale[1] + 32) << 6) << (12 * (cell / 2));
+    }
+    Bits48::store(rows[0], rows[1], lane, at + RowScale::kBytes);
+  }
+};
+
+// 6-bit scale about 32 for each 32 columns, d a row (IQ4_XS): a lane's four in 24 bits, as 16 and 8.
+struct SixBitsPer32 {
+  static constexpr int kBytes = RowScale::kBytes + 96;
+  static constexpr bool kAddend = false;
+  struct Regs {
+    Half2Bits d;
+    uint32_t bits;  // 12 by rh, of these 6 by h
+  };
+
+  SPATE_HD static Regs load(const std::byte* at, int lane) {
+    const std::byte* bits = at + RowScale::kBytes;
+    return {RowScale::load(at, lane), load_as<uint16_t>(bits + 2 * lane) | load_as<uint8_t>(bits + 64 + lane) << 16};
+  }
+
+  template <int h, int rh>
+  SPATE_HD static Factors factors(const Regs& r) {
+    const uint32_t code = (r.bits >> (12 * rh + 6 * h) & 0x3f) * 0x10001;
+    const Half2Bits scale = h2_mul(integers<0, 32>(code | kMagic), RowScale::twice<rh>(r.d));
+    return {{scale, scale}, {0, 0}};
+  }
+
+  SPATE_HD static void pack(const LaneScales& cells, float power, int lane, std::byte* at) {
+    RowScale::pack(cells, power, lane, at);
+    uint32_t bits = 0;
+    for (int cell = 0; cell < 4; ++cell) {
+      const int code = cells[cell / 2][cell % 2].scale[0] + 32;
+      bits |= static_cast<uint32_t>(code) << (12 * (cell % 2) + 6 * (cell / 2));
+    }
+    store_as(at + RowScale::kBytes + 2 * lane, static_cast<uint16_t>(bits));
+    store_as(at + RowScale::kBytes + 64 + lane, static_cast<uint8_t>(bits >> 16));
+  }
+};
+
+}  // namespace spate::cuda
