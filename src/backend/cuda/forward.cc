@@ -1,0 +1,143 @@
+#include "backend/cuda/forward.h"
+
+namespace spate::cuda {
+
+namespace {
+
+// Of one layer; what it points to outlives the calls.
+struct LayerPass {
+  const ForwardContext& context;
+  const CudaLayer& layer;
+  const KvLayer& kv;
+  int n_tokens;
+
+  void product(const MatmulArgs& args) const {
+    matmul(args, n_tokens, context.workspace.matmul, context.profile, context.stream);
+  }
+
+  void normalise(const float* weight) const {
+    rms_norm({.residual = context.workspace.residual,
+              .weight = weight,
+              .gather = nullptr,
+              .x = context.workspace.normed,
+              .hidden = nullptr,
+              .d_model = context.spec.d_model,
+              .epsilon = context.spec.norm_epsilon,
+              .dependent_launch = context.profile.dependent_launch},
+             n_tokens, context.stream);
+  }
+
+  void attention_layer(const AttentionGrid& grid) const {
+    const Workspace& w = context.workspace;
+    normalise(layer.attn_norm);
+    product({.x = w.normed,
+             .parts = {layer.q, layer.k, layer.v},
+             .n_parts = 3,
+             .epilogue = Epilogue::kStore,
+             .y = w.qkv,
+             .y_stride = context.spec.q_dim() + 2 * context.spec.kv_dim()});
+    rotate_and_store();
+    attend(grid);
+    product({.x = w.attended,
+             .parts = {layer.attn_output},
+             .n_parts = 1,
+             .epilogue = Epilogue::kAdd,
+             .y = w.residual,
+             .y_stride = context.spec.d_model});
+  }
+
+  void rotate_and_store() const {
+    const ModelSpec& spec = context.spec;
+    rope_and_write_kv({.qkv = context.workspace.qkv,
+                       .bias = layer.qkv_bias,
+                       .q_norm = layer.q_norm,
+                       .k_norm = layer.k_norm,
+                       .frequencies = context.weights.frequencies,
+                       .magnitude = spec.rope.magnitude,
+                       .norm_epsilon = spec.norm_epsilon,
+                       .style = spec.rope.style,
+                       .rotary_dim = spec.rope.rotary_dim,
+                       .n_heads = spec.n_heads,
+                       .n_kv_heads = spec.n_kv_heads,
+                       .head_dim = spec.head_dim,
+                       .batch = context.batch,
+                       .kv = kv,
+                       .q = context.workspace.q,
+                       .dependent_launch = context.profile.dependent_launch},
+                      n_tokens, context.stream);
+  }
+
+  void attend(const AttentionGrid& grid) const {
+    const ModelSpec& spec = context.spec;
+    attention({.q = context.workspace.q,
+               .kv = kv,
+               .batch = context.batch,
+               .work = context.attention_work,
+               .scratch = context.workspace.attention,
+               .scale = spec.attention_scale,
+               .n_heads = spec.n_heads,
+               .n_kv_heads = spec.n_kv_heads,
+               .head_dim = spec.head_dim,
+               .out = context.workspace.attended,
+               .dependent_launch = context.profile.dependent_launch},
+              grid, context.stream);
+  }
+
+  void feed_forward_layer() const {
+    const Workspace& w = context.workspace;
+    normalise(layer.ffn_norm);
+    product({.x = w.normed, .parts = {layer.gate, layer.up}, .n_parts = 2, .epilogue = Epilogue::kSwiGlu, .ff = w.ff});
+    product({.x = w.ff,
+             .x_scale = 1 / kFfScale,
+             .parts = {layer.down},
+             .n_parts = 1,
+             .epilogue = Epilogue::kAdd,
+             .y = w.residual,
+             .y_stride = context.spec.d_model});
+  }
+};
+
+}  // namespace
+
+void run_layers(const ForwardContext& context, int n_tokens, const AttentionGrid& grid) {
+  embed({.table = context.weights.embedding,
+         .type = context.weights.embedding_type,
+         .d_model = context.spec.d_model,
+         .row_bytes = context.weights.embedding_row_bytes,
+         .batch = context.batch,
+         .previous_tokens = context.previous_tokens,
+         .residual = context.workspace.residual,
+         .dependent_launch = context.profile.dependent_launch},
+        n_tokens, context.stream);
+  for (size_t i = 0; i < context.weights.layers.size(); ++i) {
+    const LayerPass pass{
+        .context = context, .layer = context.weights.layers[i], .kv = context.kv[i], .n_tokens = n_tokens};
+    pass.attention_layer(grid);
+    pass.feed_forward_layer();
+  }
+}
+
+void gather_rows(const ForwardContext& context, int n_rows, float* hidden) {
+  rms_norm({.residual = context.workspace.residual,
+            .weight = context.weights.output_norm,
+            .gather = context.row_tokens,
+            .x = context.workspace.head_x,
+            .hidden = hidden,
+            .d_model = context.spec.d_model,
+            .epsilon = context.spec.norm_epsilon,
+            .dependent_launch = context.profile.dependent_launch},
+           n_rows, context.stream);
+}
+
+void row_logits(const ForwardContext& context, int first, int n) {
+  const Workspace& w = context.workspace;
+  matmul({.x = w.head_x + static_cast<int64_t>(first) * padded_cols(context.spec.d_model),
+          .parts = {context.weights.output},
+          .n_parts = 1,
+          .epilogue = Epilogue::kStore,
+          .y = w.logits,
+          .y_stride = context.spec.vocab_size},
+         n, w.matmul, context.profile, context.stream);
+}
+
+}  // namespace spate::cuda

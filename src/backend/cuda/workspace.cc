@@ -1,0 +1,75 @@
+#include "backend/cuda/workspace.h"
+
+#include <algorithm>
+
+namespace spate::cuda {
+
+namespace {
+
+// Hands out nothing, and counts what was asked for.
+class Counter {
+ public:
+  template <typename T>
+  T* take(int64_t n_elems) {
+    n_bytes_ += aligned(n_elems * static_cast<int64_t>(sizeof(T)));
+    return nullptr;
+  }
+  int64_t n_bytes() const { return n_bytes_; }
+
+ private:
+  int64_t n_bytes_ = 0;
+};
+
+// One list for counting and for taking.
+template <typename Memory>
+Workspace lay_out(const ModelSpec& spec, const ExecutorLimits& limits, const DeviceProfile& profile,
+                  const AttentionScratchSize& attention, Memory& memory) {
+  const int64_t n = limits.max_step_tokens;
+  Workspace w;
+  w.residual = memory.template take<float>(n * spec.d_model);
+  w.normed = memory.template take<__half>(n * padded_cols(spec.d_model));
+  w.qkv = memory.template take<float>(n * (spec.q_dim() + 2 * spec.kv_dim()));
+  w.q = memory.template take<__half>(n * spec.q_dim());
+  w.attended = memory.template take<__half>(n * padded_cols(spec.q_dim()));
+  w.ff = memory.template take<__half>(n * padded_cols(spec.d_ff));
+  w.head_x = memory.template take<__half>(n * padded_cols(spec.d_model));
+  for (float*& hidden : w.hidden) hidden = memory.template take<float>(n * spec.d_model);
+  w.logits_rows = logits_slice_rows(spec.vocab_size, limits.max_step_tokens);
+  w.logits = memory.template take<float>(int64_t{w.logits_rows} * spec.vocab_size);
+
+  const int qkv_rows = spec.q_dim() + 2 * spec.kv_dim();
+  const int max_rows = std::max({qkv_rows, spec.d_model, 2 * spec.d_ff, spec.vocab_size});
+  const int max_cols = std::max({spec.d_model, spec.q_dim(), spec.d_ff});
+  const MatmulWorkspaceSize size = matmul_workspace_size(limits.max_step_tokens, max_rows, max_cols, profile);
+  w.matmul = {.partials = memory.template take<float>(size.partial_elems),
+              .partial_elems = size.partial_elems,
+              .counters = memory.template take<uint32_t>(size.n_counters),
+              .n_counters = size.n_counters,
+              .decoded = size.decoded_elems > 0 ? memory.template take<__half>(size.decoded_elems) : nullptr,
+              .decoded_elems = size.decoded_elems};
+  w.attention = {.decode_partials = memory.template take<float>(attention.decode_elems),
+                 .prefill_partials = memory.template take<float>(attention.prefill_elems),
+                 .counters = memory.template take<uint32_t>(attention.n_counters)};
+  return w;
+}
+
+}  // namespace
+
+int logits_slice_rows(int vocab_size, int max_rows) {
+  constexpr int64_t kBudgetElems = int64_t{64} << 20;
+  return static_cast<int>(std::clamp<int64_t>(kBudgetElems / vocab_size, 1, std::max(1, max_rows)));
+}
+
+int64_t workspace_bytes(const ModelSpec& spec, const ExecutorLimits& limits, const DeviceProfile& profile,
+                        const AttentionScratchSize& attention) {
+  Counter counter;
+  lay_out(spec, limits, profile, attention, counter);
+  return counter.n_bytes();
+}
+
+Workspace make_workspace(const ModelSpec& spec, const ExecutorLimits& limits, const DeviceProfile& profile,
+                         const AttentionScratchSize& attention, DeviceArena& arena) {
+  return lay_out(spec, limits, profile, attention, arena);
+}
+
+}  // namespace spate::cuda
