@@ -28,6 +28,7 @@ void check_slot_op(const SlotOp& op, const ExecutorLimits& limits, int vocab_siz
   check_at_least(sampling.min_p, 0, "min_p");
   SPATE_CHECK(sampling.min_p <= 1, "min_p = {}", sampling.min_p);
   SPATE_CHECK(sampling.top_k >= 0, "top_k = {}", sampling.top_k);
+  SPATE_CHECK(op.logit_bias.size() <= kMaxLogitBias, "{} biased tokens", op.logit_bias.size());
   for (const LogitBias& bias : op.logit_bias) {
     check_token(bias.token, vocab_size, "biased token");
     SPATE_CHECK(!std::isnan(bias.bias), "bias of token {}", bias.token);

@@ -40,13 +40,15 @@ struct LogitBias {
   float bias;  // added to the logit before anything else; -infinity forbids the token
 };
 
+inline constexpr int kMaxLogitBias = 1024;
+
 // State that the executor keeps for a slot, set before the step's tokens run.
 struct SlotOp {
   int32_t slot = 0;
   // Forgets what the slot held and starts a sequence: its sampling, and how many leading positions are prompt (tokens
   // at later positions count as generated, for the penalties).
   SamplingParams sampling = {};
-  std::vector<LogitBias> logit_bias = {};
+  std::vector<LogitBias> logit_bias = {};  // at most kMaxLogitBias
   int32_t n_prompt_tokens = 0;
   // Tokens at positions [0, history.size()) that are already in KV pages (a prefix-cache hit) and will not pass through
   // tokens[]; the penalties count them.

@@ -70,6 +70,9 @@ Result<void> check_request(const Request& request, const RequestLimits& limits) 
   SPATE_TRY_VOID(check_lengths(request, limits));
   for (const int32_t token : request.prompt) SPATE_TRY_VOID(check_token(token, limits.vocab_size, "prompt token"));
   SPATE_TRY_VOID(check_sampling(request.sampling));
+  if (request.logit_bias.size() > kMaxLogitBias)
+    return Error::usage(
+        fmt::format("logit_bias names {} tokens; it may name {}", request.logit_bias.size(), kMaxLogitBias));
   for (const LogitBias& bias : request.logit_bias) {
     SPATE_TRY_VOID(check_token(bias.token, limits.vocab_size, "logit_bias: token"));
     if (std::isnan(bias.bias)) return Error::usage(fmt::format("logit_bias of token {} is not a number", bias.token));

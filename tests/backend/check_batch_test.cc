@@ -86,6 +86,7 @@ TEST(CheckBatchDeathTest, EachBreachOfTheContract_IsCaught) {
       {"top_p = -1", [](StepBatch& b) { b.slot_ops[0].sampling.top_p = -1; }},
       {"min_p = 1.5", [](StepBatch& b) { b.slot_ops[0].sampling.min_p = 1.5f; }},
       {"top_k = -1", [](StepBatch& b) { b.slot_ops[0].sampling.top_k = -1; }},
+      {"1025 biased tokens", [](StepBatch& b) { b.slot_ops[0].logit_bias.resize(1025); }},
       {"biased token 100", [](StepBatch& b) { b.slot_ops[0].logit_bias[0].token = 100; }},
       {"bias of token 3", [](StepBatch& b) { b.slot_ops[0].logit_bias[0].bias = NAN; }},
       {"history token 100", [](StepBatch& b) { b.slot_ops[0].history = {100}; }},

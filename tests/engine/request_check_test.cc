@@ -65,6 +65,7 @@ TEST(RequestCheck, EachFieldOutOfRange_IsRefusedByName) {
        [](Request& r) {
          r.logit_bias = {{99, 1}};
        }},
+      {"logit_bias names 1025 tokens", usage, [](Request& r) { r.logit_bias.resize(1025); }},
       {"logit_bias of token 7 is not a number", usage,
        [](Request& r) {
          r.logit_bias = {{7, NAN}};
