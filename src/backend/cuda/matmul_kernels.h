@@ -1,0 +1,46 @@
+// What each quant type brings to matmul(): its kernels, behind host functions (a kernel is instantiated and launched in one
+// translation unit, matmul_*.cu).
+#pragma once
+
+#include "backend/cuda/launch.h"
+#include "backend/cuda/matmul_params.h"
+
+namespace spate::cuda {
+
+// The shapes of matmul_mma_kernel, by the tokens that a CTA takes at once.
+enum class MmaTier { k8Tokens, k16Tokens, k32Tokens, k64Tokens };
+
+struct MmaTierShape {
+  int tokens;    // 8 per octet
+  int n_panels;  // of 16 rows a warp
+  int n_stages;  // of the ring of activations
+};
+constexpr MmaTierShape tier_shape(MmaTier tier) {
+  switch (tier) {
+    case MmaTier::k8Tokens: return {8, 1, 3};
+    case MmaTier::k16Tokens: return {16, 1, 3};
+    case MmaTier::k32Tokens: return {32, 1, 3};
+    case MmaTier::k64Tokens: break;
+  }
+  return {64, 2, 2};
+}
+
+struct TypeKernels {
+  int tile_bytes;
+  cudaError_t (*mma)(MmaTier tier, const MmaParams& params, const Launch& how);
+  // Decodes panels [first_panel, first_panel + n_panels) to out[16 n_panels, 256 n_k_tiles], columns in the activations' order
+  // (k_position).
+  cudaError_t (*decode)(const std::byte* tiles, int first_panel, int n_panels, int n_k_tiles, __half* out,
+                        const Launch& how);
+  // Re-lays as pack_rows().
+  cudaError_t (*pack)(const std::byte* raw, int64_t row_bytes, int n_rows, int n_cols, float power, std::byte* tiles,
+                      const Launch& how);
+};
+
+// The kernels of a type; F32 and BF16 matrices differ from F16 in pack alone.
+const TypeKernels& type_kernels(QuantType type);
+
+template <QuantType>
+TypeKernels make_type_kernels();  // defined and instantiated in matmul_*.cu
+
+}  // namespace spate::cuda

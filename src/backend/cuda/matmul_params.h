@@ -1,0 +1,40 @@
+// What the kernels of matmul.h are launched with: MatmulArgs resolved for the device.
+#pragma once
+
+#include <cstdint>
+#include <cuda_fp16.h>
+
+#include "backend/cuda/matmul.h"
+
+namespace spate::cuda {
+
+inline constexpr int kMaxParts = 3;
+
+// One matrix of a product. Panels are 16 rows; a product's panels are numbered through its parts.
+struct MatmulPart {
+  const std::byte* tiles;
+  int panel_end;  // one past its last panel, counted from the first part's first
+  int n_rows;
+  int column;    // of its first row in y
+  float factor;  // what a sum is multiplied by: the activations' scale over the weights'
+};
+
+struct MmaParams {
+  const __half* x;  // [n_tokens, x_stride]
+  int x_stride;     // padded_cols(K)
+  int n_tokens;
+  int n_k_tiles;
+  MatmulPart parts[kMaxParts];
+  int n_parts;
+  int n_slots;  // panels over all parts; for SwiGLU slot 2 i is panel i of the gate, 2 i + 1 panel i of up
+  Epilogue epilogue;
+  float* y;
+  int64_t y_stride;
+  __half* ff;
+  int64_t ff_stride;
+  float* partials;     // [CTAs without the split, split_k, tokens, rows] of a CTA's tile
+  uint32_t* counters;  // [CTAs without the split], zero before and after
+  int warps_m;         // of the CTA's 8 warps, this many take different rows; the others share out K
+};
+
+}  // namespace spate::cuda

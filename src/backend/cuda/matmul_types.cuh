@@ -1,0 +1,120 @@
+// Defines make_type_kernels<type>() for the translation units that instantiate it.
+#pragma once
+
+#include "backend/cuda/matmul_kernels.h"
+#include "backend/cuda/matmul_mma.cuh"
+
+namespace spate::cuda {
+
+inline constexpr int kDecodeWarps = 4;
+
+// One warp a tile: decoded through shared memory, so that rows are written 512 bytes at a time.
+template <class Tile>
+__global__ void __launch_bounds__(32 * kDecodeWarps)
+    decode_tiles_kernel(const std::byte* tiles, int first_panel, int n_panels, int n_k_tiles, __half* out) {
+  constexpr int kRowWords = kTileCols / 2 + 4;  // padded: lanes of eight rows meet no bank twice
+  __shared__ __align__(16) uint32_t decoded[kDecodeWarps][kTileRows * kRowWords];
+  release_successor();
+  wait_for_predecessor();
+  const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+  const int64_t tile = int64_t{blockIdx.x} * kDecodeWarps + threadIdx.x / 32;
+  if (tile >= int64_t{n_panels} * n_k_tiles) return;
+  uint32_t* words = decoded[threadIdx.x / 32];
+  const auto regs = Tile::load(tiles + (int64_t{first_panel} * n_k_tiles + tile) * Tile::kBytes, lane);
+  const auto cell = [&]<int h, int rh>() {
+    const Factors factors = Tile::template factors<h, rh>(regs);
+    const auto columns32 = [&]<int c>() {
+      Half2Bits w[4];
+      Tile::template weights<h, rh, c>(regs, factors, w);
+      uint32_t* at = words + (g + 8 * rh) * kRowWords + h * 64 + c * 16 + t;
+      at[0] = w[0];
+      at[4] = w[1];
+      at[8] = w[2];
+      at[12] = w[3];
+    };
+    columns32.template operator()<0>();
+    columns32.template operator()<1>();
+    columns32.template operator()<2>();
+    columns32.template operator()<3>();
+  };
+  cell.template operator()<0, 0>();
+  cell.template operator()<0, 1>();
+  cell.template operator()<1, 0>();
+  cell.template operator()<1, 1>();
+  __syncwarp();
+  const int64_t panel = tile / n_k_tiles, k_tile = tile % n_k_tiles;
+#pragma unroll
+  for (int row = 0; row < kTileRows; ++row) {
+    const uint4 chunk = *reinterpret_cast<const uint4*>(words + row * kRowWords + 4 * lane);
+    __half* to = out + (panel * kTileRows + row) * n_k_tiles * kTileCols + k_tile * kTileCols;
+    reinterpret_cast<uint4*>(to)[lane] = chunk;
+  }
+}
+
+// One warp a tile.
+template <QuantType type>
+__global__ void pack_tiles_kernel(const std::byte* raw, int64_t row_bytes, int n_rows, int n_cols, float power,
+                                  std::byte* tiles) {
+  const int lane = threadIdx.x % 32;
+  const int n_k_tiles = padded_cols(n_cols) / kTileCols;
+  const int64_t n_panels = (n_rows + kTileRows - 1) / kTileRows;
+  const int64_t tile = int64_t{blockIdx.x} * (blockDim.x / 32) + threadIdx.x / 32;
+  if (tile >= n_panels * n_k_tiles) return;
+  const int first_col = static_cast<int>(tile % n_k_tiles) * kTileCols;
+  const int64_t tile_row_bytes = int64_t{first_col} / Qblock<type>::kElems * static_cast<int64_t>(sizeof(Qblock<type>));
+  const std::byte* row[2];
+  for (int rh = 0; rh < 2; ++rh) {
+    const int64_t r = tile / n_k_tiles * kTileRows + lane / 4 + 8 * rh;
+    row[rh] = r < n_rows ? raw + r * row_bytes + tile_row_bytes : nullptr;
+  }
+  pack_lane<type>(row, n_cols - first_col, power, lane, tiles + tile * TileFormat<type>::kBytes);
+}
+
+template <class Tile, MmaTier tier, bool kPrefetch>
+cudaError_t launch_mma_tier(const MmaParams& params, const Launch& how) {
+  constexpr MmaTierShape kShape = tier_shape(tier);
+  return launch(how, matmul_mma_kernel<Tile, kShape.tokens / 8, kShape.n_panels, kPrefetch, kShape.n_stages>, params);
+}
+
+template <class Tile>
+cudaError_t launch_mma(MmaTier tier, const MmaParams& params, const Launch& how) {
+  // A second tile of registers in flight, where the file's bits are few enough for two of them to fit.
+  constexpr bool kPrefetch = Tile::kBytes <= 4352;
+  switch (tier) {
+    case MmaTier::k8Tokens: return launch_mma_tier<Tile, MmaTier::k8Tokens, kPrefetch>(params, how);
+    case MmaTier::k16Tokens: return launch_mma_tier<Tile, MmaTier::k16Tokens, kPrefetch>(params, how);
+    case MmaTier::k32Tokens: return launch_mma_tier<Tile, MmaTier::k32Tokens, kPrefetch>(params, how);
+    case MmaTier::k64Tokens: break;
+  }
+  return launch_mma_tier<Tile, MmaTier::k64Tokens, false>(params, how);
+}
+
+template <class Tile>
+cudaError_t launch_decode(const std::byte* tiles, int first_panel, int n_panels, int n_k_tiles, __half* out,
+                          const Launch& how) {
+  const int64_t n_tiles = int64_t{n_panels} * n_k_tiles;
+  Launch sized = how;
+  sized.grid = dim3(static_cast<unsigned>((n_tiles + kDecodeWarps - 1) / kDecodeWarps));
+  sized.block = dim3(32 * kDecodeWarps);
+  return launch(sized, decode_tiles_kernel<Tile>, tiles, first_panel, n_panels, n_k_tiles, out);
+}
+
+template <QuantType type>
+cudaError_t launch_pack(const std::byte* raw, int64_t row_bytes, int n_rows, int n_cols, float power, std::byte* tiles,
+                        const Launch& how) {
+  constexpr int kWarps = 4;
+  const int64_t n_tiles = int64_t{(n_rows + kTileRows - 1) / kTileRows} * (padded_cols(n_cols) / kTileCols);
+  Launch sized = how;
+  sized.grid = dim3(static_cast<unsigned>((n_tiles + kWarps - 1) / kWarps));
+  sized.block = dim3(32 * kWarps);
+  return launch(sized, pack_tiles_kernel<type>, raw, row_bytes, n_rows, n_cols, power, tiles);
+}
+
+template <QuantType type>
+TypeKernels make_type_kernels() {
+  constexpr bool kFloats = type == QuantType::kF32 || type == QuantType::kF16 || type == QuantType::kBF16;
+  using Tile = std::conditional_t<kFloats, TileFormat<QuantType::kF16>, TileFormat<type>>;
+  return {Tile::kBytes, launch_mma<Tile>, launch_decode<Tile>, launch_pack<type>};
+}
+
+}  // namespace spate::cuda
