@@ -2,8 +2,6 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
-#include <charconv>
-#include <cmath>
 #include <fmt/core.h>
 #include <functional>
 #include <optional>
@@ -11,6 +9,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "app/numbers.h"
 #include "backend/executor.h"
 #include "base/error.h"
 
@@ -20,17 +19,6 @@ namespace spate::app {
 inline constexpr const char* kGeneralGroup = "General";
 inline constexpr const char* kDeviceGroup = "Device";
 inline constexpr const char* kSamplingGroup = "Sampling";
-
-// The whole text as a decimal number; nullopt for anything else, also for nan and what does not fit.
-template <typename T>
-std::optional<T> parse_number(std::string_view text) {
-  T value{};
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
-  if constexpr (std::is_floating_point_v<T>)
-    if (std::isnan(value)) return std::nullopt;
-  return value;
-}
 
 // An option that takes a number in [min, max]. (CLI11's own conversion reads "010" as 8 and "" as 0.)
 template <typename T>

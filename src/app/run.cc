@@ -11,15 +11,20 @@
 #include <utility>
 #include <vector>
 
+#include "app/chat_options.h"
 #include "app/command.h"
 #include "app/generate.h"
 #include "app/interrupt.h"
 #include "app/load.h"
+#include "app/local_time.h"
 #include "app/options.h"
 #include "app/standard_output.h"
 #include "app/text_format.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/utf8.h"
+#include "chat/prompt_encoder.h"
+#include "chat/turn_end.h"
 
 namespace spate::app {
 
@@ -39,6 +44,8 @@ struct RunOptions {
   int n_logprobs = -1;  // -1: not asked for
   bool prompt_logprobs = false;
   bool json = false;
+  bool chat = false;
+  ChatOptions chat_options;
   SamplingOptions sampling;
   DeviceOptions device;
 };
@@ -49,6 +56,29 @@ Result<std::string> prompt_text(const RunOptions& options) {
   if (!options.prompt) return Error::usage("no prompt; -p TEXT, -p - for standard input, or -f FILE");
   if (*options.prompt == "-") return read_file("-");
   return *options.prompt;
+}
+
+struct Prompt {
+  std::vector<TokenId> tokens;
+  chat::TurnEnd end;  // besides what the vocabulary and --stop say
+};
+
+// The text as the message of a user who awaits an answer.
+Result<Prompt> chat_prompt(const RunOptions& options, const LoadedModel& loaded, const std::string& text) {
+  SPATE_TRY(const chat::ChatTemplate chat_template, load_chat_template(loaded.model->file(), options.chat_options));
+  const chat::PromptEncoder encoder(*loaded.tokenizer, chat_template, options.chat_options.trust_messages);
+  const auto names = chat::TemplateNames::of(loaded.tokenizer->vocab(), local_time());
+  chat::Conversation conversation;
+  if (!options.chat_options.system.empty())
+    conversation.messages.push_back({.role = "system", .content = sanitize_utf8(options.chat_options.system)});
+  conversation.messages.push_back({.role = "user", .content = sanitize_utf8(text)});
+  SPATE_TRY(const chat::Rendered rendered, chat_template.render(conversation, names));
+  return Prompt{encoder.encode(rendered), chat::find_turn_end(chat_template, encoder, names)};
+}
+
+Result<Prompt> make_prompt(const RunOptions& options, const LoadedModel& loaded, const std::string& text) {
+  if (options.chat) return chat_prompt(options, loaded, text);
+  return Prompt{loaded.tokenizer->encode(text, {.parse_special = !options.no_special}), {}};
 }
 
 // Tokens to make room for: all that the request may need, within the context.
@@ -153,13 +183,15 @@ std::string summary(const Run& run, const Generation& generation) {
                      generation.tokens.size(), decode_rate(generation), run.load_seconds, run.seed);
 }
 
-Request make_request(const RunOptions& options, const std::vector<TokenId>& prompt) {
-  return {.prompt = prompt,
+Request make_request(const RunOptions& options, const Prompt& prompt) {
+  std::vector<std::string> stop_strings = options.stop;
+  stop_strings.insert(stop_strings.end(), prompt.end.strings.begin(), prompt.end.strings.end());
+  return {.prompt = prompt.tokens,
           .max_tokens = options.max_tokens,
           .sampling = options.sampling.resolve(),
           .logit_bias = options.sampling.logit_bias,
-          .stop_strings = options.stop,
-          .stop_tokens = {},
+          .stop_strings = std::move(stop_strings),
+          .stop_tokens = prompt.end.tokens,
           .n_logprobs = std::max(options.n_logprobs, 0),
           .prompt_logprobs = options.prompt_logprobs};
 }
@@ -191,11 +223,12 @@ Result<void> run_command_action(const RunOptions& options) {
   const auto start = std::chrono::steady_clock::now();
   SPATE_TRY(const std::string text, prompt_text(options));
   SPATE_TRY(const LoadedModel loaded, load_model(options.model));
-  const std::vector<TokenId> prompt = loaded.tokenizer->encode(text, {.parse_special = !options.no_special});
-  if (prompt.empty()) return Error::usage("the prompt is empty, and this model adds no BOS token; give it some text");
+  SPATE_TRY(const Prompt prompt, make_prompt(options, loaded, text));
+  if (prompt.tokens.empty())
+    return Error::usage("the prompt is empty, and this model adds no BOS token; give it some text");
   const ModelSpec& spec = loaded.model->spec();
-  SPATE_TRY(const int context, context_for(options, spec.context_length, prompt.size()));
-  const int step_tokens = std::min(static_cast<int>(prompt.size()), kPromptStepTokens);
+  SPATE_TRY(const int context, context_for(options, spec.context_length, prompt.tokens.size()));
+  const int step_tokens = std::min(static_cast<int>(prompt.tokens.size()), kPromptStepTokens);
   SPATE_TRY(const std::unique_ptr<Executor> executor,
             make_executor(
                 loaded.model, options.device,
@@ -205,7 +238,7 @@ Result<void> run_command_action(const RunOptions& options) {
   const Run run{.options = options,
                 .loaded = loaded,
                 .executor = *executor,
-                .prompt = prompt,
+                .prompt = prompt.tokens,
                 .seed = request.sampling.seed,
                 .load_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count()};
   return run_request(run, engine, std::move(request));
@@ -223,8 +256,12 @@ Action setup(CLI::App& parser) {
   add_repeatable(
       parser, "--stop", [options](const std::string& text) { options->stop.push_back(text); },
       "end where this text appears, without printing it; may be repeated");
-  parser.add_flag("--no-special", options->no_special,
-                  "special tokens written in the prompt (\"<|im_end|>\") are plain text");
+  CLI::Option* no_special = parser.add_flag("--no-special", options->no_special,
+                                            "special tokens written in the prompt (\"<|im_end|>\") are plain text");
+  CLI::Option* chat = parser.add_flag("--chat", options->chat, "the prompt is a message, and the model answers it")
+                          ->excludes(no_special)
+                          ->group(kChatGroup);
+  add_chat_options(parser, options->chat_options, [chat](CLI::Option* option) { option->needs(chat); });
   CLI::Option* json = parser.add_flag("--json", options->json,
                                       "write one JSON object at the end: text, token_ids, prompt_tokens, "
                                       "finish_reason (stop, length, interrupted), seed, timings, ...");
@@ -248,6 +285,7 @@ const Command run_command{.name = "run",
                           .examples =
                               "  spate run -p 'The river was high that morning'\n"
                               "  spate run model.gguf -f prompt.txt -n 500 --temperature 0 --stop $'\\n\\n'\n"
+                              "  spate run model.gguf --chat --system 'Be brief.' -p 'Why is the sky blue?'\n"
                               "  echo 'Once upon a time' | spate run model.gguf -p - --seed 7 --json",
                           .setup = setup};
 

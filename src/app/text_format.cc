@@ -33,6 +33,16 @@ void append_escaped(std::string& out, char32_t c) {
 
 }  // namespace
 
+std::string terminal_text(std::string_view text) {
+  std::string out;
+  while (!text.empty()) {
+    const DecodedUtf8 c = decode_utf8(text);
+    if (c.codepoint == '\n' || c.codepoint == '\t' || !is_control(c.codepoint)) append_utf8(out, c.codepoint);
+    text.remove_prefix(static_cast<size_t>(c.n_bytes));
+  }
+  return out;
+}
+
 std::string shorten(std::string_view text, size_t max_chars) {
   std::string out;
   for (size_t n_chars = 0; !text.empty(); ++n_chars) {

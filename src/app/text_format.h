@@ -18,6 +18,10 @@ std::string json_line(const Json& json);
 // command lines and must not drive a terminal.
 std::string escape_control(std::string_view text);
 
+// The text with its lines, but without control characters other than newline and tab: what a model says must not move a
+// terminal's cursor, change its title or type for the user.
+std::string terminal_text(std::string_view text);
+
 // Like escape_control, cut after max_chars characters ("...").
 std::string shorten(std::string_view text, size_t max_chars);
 

@@ -17,7 +17,10 @@ const EnvOptions& env_options() {
   static const EnvOptions options{.isa = text("SPATE_ISA"),
                                   .log_level = text("SPATE_LOG"),
                                   .test_data = text("SPATE_TEST_DATA"),
-                                  .ci = text("CI") == "true"};
+                                  .ci = text("CI") == "true",
+                                  .term = text("TERM"),
+                                  .home = text("HOME"),
+                                  .state_home = text("XDG_STATE_HOME")};
   return options;
 }
 
