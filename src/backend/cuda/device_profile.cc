@@ -2,7 +2,7 @@
 
 #include <charconv>
 #include <cuda_runtime_api.h>
-#include <vector>
+#include <iterator>
 
 #include "backend/cuda/cuda_check.h"
 
@@ -19,14 +19,26 @@ struct Threshold {
 constexpr Threshold kThresholds[] = {
     {"gemm_min_tokens", &DeviceProfile::gemm_min_tokens, 1, 1 << 20},
     {"split_k_ctas_per_sm", &DeviceProfile::split_k_ctas_per_sm, 1, 32},
+    {"mma_warps_m", &DeviceProfile::mma_warps_m, 0, 8},
+    {"mma_split_k", &DeviceProfile::mma_split_k, 0, 16},
     {"attention_split_pages", &DeviceProfile::attention_split_pages, 0, 1 << 20},
 };
+struct Switch {
+  std::string_view name;
+  bool DeviceProfile::*value;
+};
 constexpr std::string_view kDependentLaunch = "dependent_launch";
+constexpr Switch kSwitches[] = {
+    {kDependentLaunch, &DeviceProfile::dependent_launch},
+    {"graphs", &DeviceProfile::graphs},
+};
 
 std::string threshold_names() {
   std::string names;
   for (const Threshold& threshold : kThresholds) names += fmt::format("{}, ", threshold.name);
-  return names + std::string(kDependentLaunch);
+  for (const Switch& either : kSwitches)
+    names += fmt::format("{}{}", either.name, &either == std::end(kSwitches) - 1 ? "" : ", ");
+  return names;
 }
 
 int attribute(cudaDeviceAttr attr, int device) {
@@ -86,11 +98,13 @@ Result<void> DeviceProfile::tune(std::string_view assignment) {
   const auto refuse = [&](int min, int max) {
     return Error::usage(fmt::format("--tune {}: '{}' is not a whole number from {} to {}", key, text, min, max));
   };
-  if (key == kDependentLaunch) {
+  for (const Switch& either : kSwitches) {
+    if (either.name != key) continue;
     if (!is_number || value < 0 || value > 1) return refuse(0, 1);
-    if (value == 1 && capability != 0 && capability < 90)
-      return Error::usage(fmt::format("--tune {}: {} has no such launches; they came with capability 9.0", key, name));
-    dependent_launch = value == 1;
+    if (key == kDependentLaunch && value == 1 && capability < 90)
+      return Error::usage(
+          fmt::format("--tune {}: {} has no such launches; they came with capability 9.0", assignment, name));
+    this->*either.value = value == 1;
     return {};
   }
   for (const Threshold& threshold : kThresholds) {

@@ -21,10 +21,14 @@ struct DeviceProfile {
   // Matrix products by tokens in the step (matmul_dispatch.cu).
   int gemm_min_tokens = 256;    // from here on: decoded once, then cuBLASLt
   int split_k_ctas_per_sm = 2;  // K is shared between CTAs until about this many run on each SM
+  int mma_warps_m = 0;          // warps of a CTA that take different rows (1, 2, 4, 8); 0: by the table
+  int mma_split_k = 0;          // CTAs that share K; 0: by the table
   // Attention.
   int attention_split_pages = 0;  // pages of KV a work item takes at most; 0: planned from the load
   // Programmatic dependent launch between the kernels of a step (from capability 9.0 on).
   bool dependent_launch = false;
+  // Decode steps replay captured graphs.
+  bool graphs = true;
 
   // Sets one threshold by its name. Error (kUsage): no such name (the message lists them) or a value out of range.
   Result<void> tune(std::string_view assignment);

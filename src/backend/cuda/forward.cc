@@ -60,7 +60,7 @@ struct LayerPass {
                        .n_heads = spec.n_heads,
                        .n_kv_heads = spec.n_kv_heads,
                        .head_dim = spec.head_dim,
-                       .batch = context.batch,
+                       .batch = context.step.batch,
                        .kv = kv,
                        .q = context.workspace.q,
                        .dependent_launch = context.profile.dependent_launch},
@@ -71,8 +71,8 @@ struct LayerPass {
     const ModelSpec& spec = context.spec;
     attention({.q = context.workspace.q,
                .kv = kv,
-               .batch = context.batch,
-               .work = context.attention_work,
+               .batch = context.step.batch,
+               .work = context.step.attention,
                .scratch = context.workspace.attention,
                .scale = spec.attention_scale,
                .n_heads = spec.n_heads,
@@ -104,8 +104,8 @@ void run_layers(const ForwardContext& context, int n_tokens, const AttentionGrid
          .type = context.weights.embedding_type,
          .d_model = context.spec.d_model,
          .row_bytes = context.weights.embedding_row_bytes,
-         .batch = context.batch,
-         .previous_tokens = context.previous_tokens,
+         .batch = context.step.batch,
+         .previous_tokens = context.workspace.drawn,
          .residual = context.workspace.residual,
          .dependent_launch = context.profile.dependent_launch},
         n_tokens, context.stream);
@@ -117,27 +117,79 @@ void run_layers(const ForwardContext& context, int n_tokens, const AttentionGrid
   }
 }
 
-void gather_rows(const ForwardContext& context, int n_rows, float* hidden) {
+namespace {
+
+void count(const ForwardContext& context, int n_tokens, int slice) {
+  count_tokens({.tokens = context.step.batch.tokens,
+                .from_row = context.step.batch.from_row,
+                .previous_tokens = context.workspace.drawn,
+                .counts = context.step.token_counts,
+                .resolved = context.workspace.resolved,
+                .vocab_size = context.spec.vocab_size,
+                .slots = context.slots},
+               n_tokens, slice, context.profile.dependent_launch, context.stream);
+}
+
+void gather(const ForwardContext& context, const RowSlice& slice) {
   rms_norm({.residual = context.workspace.residual,
             .weight = context.weights.output_norm,
-            .gather = context.row_tokens,
+            .gather = context.step.row_tokens + slice.first,
             .x = context.workspace.head_x,
-            .hidden = hidden,
+            .hidden = slice.hidden ? context.workspace.hidden : nullptr,
             .d_model = context.spec.d_model,
             .epsilon = context.spec.norm_epsilon,
             .dependent_launch = context.profile.dependent_launch},
-           n_rows, context.stream);
+           slice.n, context.stream);
 }
 
-void row_logits(const ForwardContext& context, int first, int n) {
+void sample(const ForwardContext& context, const RowSlice& slice, SamplingPath path) {
   const Workspace& w = context.workspace;
-  matmul({.x = w.head_x + static_cast<int64_t>(first) * padded_cols(context.spec.d_model),
+  matmul({.x = w.head_x,
           .parts = {context.weights.output},
           .n_parts = 1,
           .epilogue = Epilogue::kStore,
           .y = w.logits,
-          .y_stride = context.spec.vocab_size},
-         n, w.matmul, context.profile, context.stream);
+          .y_stride = logits_stride(context.spec.vocab_size)},
+         slice.n, w.matmul, context.profile, context.stream);
+  sample_rows({.logits = w.logits,
+               .rows = context.step.rows,
+               .n_rows_real = context.step.n_rows_real,
+               .first_row = slice.first,
+               .vocab_size = context.spec.vocab_size,
+               .slots = context.slots,
+               .scratch = w.sampling,
+               .drawn = w.drawn,
+               .output = w.output},
+              path, slice.n, context.profile.dependent_launch, context.stream);
+}
+
+void copy_hidden_rows(const ForwardContext& context, const RowSlice& slice) {
+  copy_hidden({.hidden = context.workspace.hidden,
+               .rows = context.step.rows,
+               .n_rows_real = context.step.n_rows_real,
+               .first_row = slice.first,
+               .d_model = context.spec.d_model,
+               .drawn = context.workspace.drawn,
+               .output = context.workspace.output},
+              slice.n, context.profile.dependent_launch, context.stream);
+}
+
+}  // namespace
+
+void run_rows(const ForwardContext& context, const RowPlan& plan, int n_tokens) {
+  if (plan.counts) count(context, n_tokens, 0);
+  for (size_t i = 0; i < plan.slices.size(); ++i) {
+    const RowSlice& slice = plan.slices[i];
+    if (plan.counts && i > 0) count(context, n_tokens, static_cast<int>(i));
+    gather(context, slice);
+    if (slice.hidden) {
+      copy_hidden_rows(context, slice);
+    } else {
+      sample(context, slice, plan.path);
+    }
+  }
+  // Without any slice, the tail was counted as slice 0.
+  if (plan.has_tail && !plan.slices.empty()) count(context, n_tokens, static_cast<int>(plan.slices.size()));
 }
 
 }  // namespace spate::cuda

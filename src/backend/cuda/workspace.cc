@@ -20,6 +20,21 @@ class Counter {
   int64_t n_bytes_ = 0;
 };
 
+SamplingScratch take_scratch(int n_rows, int vocab_size, DeviceArena& arena) {
+  return take_sampling_scratch(n_rows, vocab_size, arena);
+}
+SamplingScratch take_scratch(int n_rows, int vocab_size, Counter& counter) {
+  counter.take<std::byte>(sampling_scratch_bytes(n_rows, vocab_size));
+  return {};
+}
+
+// Rows whose logits are computed at a time: as many as 128 MB hold, of which the head's weights are read at full speed.
+// Sampling takes as much again.
+int slice_rows(const ModelSpec& spec, const ExecutorLimits& limits) {
+  constexpr int64_t kBudgetElems = int64_t{32} << 20;
+  return static_cast<int>(std::clamp<int64_t>(kBudgetElems / spec.vocab_size, 1, max_step_rows(limits)));
+}
+
 // One list for counting and for taking.
 template <typename Memory>
 Workspace lay_out(const ModelSpec& spec, const ExecutorLimits& limits, const DeviceProfile& profile,
@@ -32,10 +47,14 @@ Workspace lay_out(const ModelSpec& spec, const ExecutorLimits& limits, const Dev
   w.q = memory.template take<__half>(n * spec.q_dim());
   w.attended = memory.template take<__half>(n * padded_cols(spec.q_dim()));
   w.ff = memory.template take<__half>(n * padded_cols(spec.d_ff));
-  w.head_x = memory.template take<__half>(n * padded_cols(spec.d_model));
-  for (float*& hidden : w.hidden) hidden = memory.template take<float>(n * spec.d_model);
-  w.logits_rows = logits_slice_rows(spec.vocab_size, limits.max_step_tokens);
-  w.logits = memory.template take<float>(int64_t{w.logits_rows} * spec.vocab_size);
+  w.resolved = memory.template take<int32_t>(n);
+  w.drawn = memory.template take<int32_t>(max_step_rows(limits));
+  w.output = memory.template take<std::byte>(max_step_output_bytes(spec, limits));
+  w.slice_rows = slice_rows(spec, limits);
+  w.head_x = memory.template take<__half>(int64_t{w.slice_rows} * padded_cols(spec.d_model));
+  w.hidden = memory.template take<float>(int64_t{w.slice_rows} * spec.d_model);
+  w.logits = memory.template take<float>(w.slice_rows * logits_stride(spec.vocab_size));
+  w.sampling = take_scratch(w.slice_rows, spec.vocab_size, memory);
 
   const int qkv_rows = spec.q_dim() + 2 * spec.kv_dim();
   const int max_rows = std::max({qkv_rows, spec.d_model, 2 * spec.d_ff, spec.vocab_size});
@@ -55,9 +74,8 @@ Workspace lay_out(const ModelSpec& spec, const ExecutorLimits& limits, const Dev
 
 }  // namespace
 
-int logits_slice_rows(int vocab_size, int max_rows) {
-  constexpr int64_t kBudgetElems = int64_t{64} << 20;
-  return static_cast<int>(std::clamp<int64_t>(kBudgetElems / vocab_size, 1, std::max(1, max_rows)));
+int64_t max_step_output_bytes(const ModelSpec& spec, const ExecutorLimits& limits) {
+  return max_output_bytes(max_step_rows(limits), limits.max_step_tokens, spec.d_model);
 }
 
 int64_t workspace_bytes(const ModelSpec& spec, const ExecutorLimits& limits, const DeviceProfile& profile,

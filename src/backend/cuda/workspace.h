@@ -7,6 +7,7 @@
 #include "backend/cuda/attention_plan.h"
 #include "backend/cuda/device_memory.h"
 #include "backend/cuda/matmul.h"
+#include "backend/cuda/sampling.h"
 #include "backend/executor.h"
 #include "model/model_spec.h"
 
@@ -21,26 +22,33 @@ struct Workspace {
   __half* attended = nullptr;  // [max_step_tokens, padded_cols(q_dim)], permuted
   __half* ff = nullptr;        // [max_step_tokens, padded_cols(d_ff)], permuted, times kFfScale
   // A row of the step a row.
-  __half* head_x = nullptr;  // [max_step_tokens, padded_cols(d_model)] after the last norm, permuted
-  float* hidden[kMaxStepsInFlight] =
-      {};  // [max_step_tokens, d_model] the same as float32, where hidden rows are wanted
-  // A row of the slice being sampled a row.
-  float* logits = nullptr;  // [logits_rows, vocab_size]
-  int logits_rows = 0;
+  int32_t* drawn = nullptr;     // [max_step_rows] the row's token, until the rows of the next step are sampled
+  std::byte* output = nullptr;  // [max_step_output_bytes] what goes to the host (sampling.h)
+  // A row of the slice being sampled a row: slice_rows of them at most.
+  int slice_rows = 0;
+  __half* head_x = nullptr;  // [slice_rows, padded_cols(d_model)] after the last norm, permuted
+  float* hidden = nullptr;   // [slice_rows, d_model] the same as float32, where hidden rows are wanted
+  float* logits = nullptr;   // [slice_rows, logits_stride(vocab_size)]
+  SamplingScratch sampling;
+  int32_t* resolved = nullptr;  // [max_step_tokens] the step's token ids, where penalties count them
 
   MatmulWorkspace matmul;
   AttentionScratch attention;
 };
 
-// Rows whose logits are computed at a time: as many as 256 MB hold, so that a slice is long enough for the head's
-// weights to be read at full speed.
-int logits_slice_rows(int vocab_size, int max_rows);
+// Rows of a step at most: a token can be scored and followed by a draw.
+constexpr int max_step_rows(const ExecutorLimits& limits) {
+  return 2 * limits.max_step_tokens;
+}
+
+// Bytes of a step's output at most.
+int64_t max_step_output_bytes(const ModelSpec& spec, const ExecutorLimits& limits);
 
 // Bytes of the arena that make_workspace() takes from.
 int64_t workspace_bytes(const ModelSpec& spec, const ExecutorLimits& limits, const DeviceProfile& profile,
                         const AttentionScratchSize& attention);
 
-// arena: zeroed; the columns that pad the activations, and the counters, stay zero.
+// arena: zeroed. The columns that pad the activations, and the counters, stay zero.
 Workspace make_workspace(const ModelSpec& spec, const ExecutorLimits& limits, const DeviceProfile& profile,
                          const AttentionScratchSize& attention, DeviceArena& arena);
 
