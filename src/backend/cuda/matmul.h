@@ -57,22 +57,28 @@ struct MatmulArgs {
   __half* ff = nullptr;  // [T, padded_cols(parts[0].n_rows)], permuted: kSwiGlu
 };
 
+class Gemm;
+
 // Memory that products share; one per stream.
 struct MatmulWorkspace {
-  float* partials = nullptr;  // [partial_elems] sums of CTAs that share a row panel's K
+  float* partials = nullptr;  // [partial_elems] sums of CTAs that share K
   int64_t partial_elems = 0;
   uint32_t* counters = nullptr;  // [n_counters] zero between products
   int n_counters = 0;
-  __half* decoded = nullptr;  // [decoded_elems] a decoded matrix, for long prefill; null without that tier
-  int64_t decoded_elems = 0;
+  float* gate_up = nullptr;           // [gate_up_elems] gate and up of a SwiGLU that is not fused
+  __half* decoded = nullptr;          // [decoded_elems] a decoded matrix, for long prefill
+  std::byte* gemm_scratch = nullptr;  // [gemm_scratch_bytes] cuBLASLt's own
+  const Gemm* gemm = nullptr;         // null: this machine has no cuBLASLt, and long prefill runs as short prefill does
 };
 
-// Bytes that MatmulWorkspace needs for steps of up to max_tokens over matrices of up to max_rows x max_cols.
+// What MatmulWorkspace needs, for steps of up to max_tokens over matrices of up to max_rows x max_cols (the LM head not
+// counted: it never decodes) and a feed-forward width of d_ff.
 struct MatmulWorkspaceSize {
-  int64_t partial_elems, decoded_elems;
+  int64_t partial_elems, gate_up_elems, decoded_elems, gemm_scratch_bytes;
   int n_counters;
 };
-MatmulWorkspaceSize matmul_workspace_size(int max_tokens, int max_rows, int max_cols, const DeviceProfile& profile);
+MatmulWorkspaceSize matmul_workspace_size(int max_tokens, int max_rows, int max_cols, int d_ff,
+                                          const DeviceProfile& profile);
 
 // Launches the product for n_tokens rows of x. May be captured into a graph; allocates nothing.
 void matmul(const MatmulArgs& args, int n_tokens, const MatmulWorkspace& workspace, const DeviceProfile& profile,

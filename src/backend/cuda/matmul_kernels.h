@@ -1,5 +1,5 @@
-// What each quant type brings to matmul(): its kernels, behind host functions (a kernel is instantiated and launched in one
-// translation unit, matmul_*.cu).
+// What each quant type brings to matmul(): its kernels, behind host functions (a kernel is instantiated and launched in
+// one translation unit, matmul_*.cu).
 #pragma once
 
 #include "backend/cuda/launch.h"
@@ -17,10 +17,14 @@ struct MmaTierShape {
 };
 constexpr MmaTierShape tier_shape(MmaTier tier) {
   switch (tier) {
-    case MmaTier::k8Tokens: return {8, 1, 3};
-    case MmaTier::k16Tokens: return {16, 1, 3};
-    case MmaTier::k32Tokens: return {32, 1, 3};
-    case MmaTier::k64Tokens: break;
+    case MmaTier::k8Tokens:
+      return {8, 1, 3};
+    case MmaTier::k16Tokens:
+      return {16, 1, 3};
+    case MmaTier::k32Tokens:
+      return {32, 1, 3};
+    case MmaTier::k64Tokens:
+      break;
   }
   return {64, 2, 2};
 }
@@ -28,8 +32,8 @@ constexpr MmaTierShape tier_shape(MmaTier tier) {
 struct TypeKernels {
   int tile_bytes;
   cudaError_t (*mma)(MmaTier tier, const MmaParams& params, const Launch& how);
-  // Decodes panels [first_panel, first_panel + n_panels) to out[16 n_panels, 256 n_k_tiles], columns in the activations' order
-  // (k_position).
+  // Decodes panels [first_panel, first_panel + n_panels) to out[16 n_panels, 256 n_k_tiles], columns in the
+  // activations' order (k_position).
   cudaError_t (*decode)(const std::byte* tiles, int first_panel, int n_panels, int n_k_tiles, __half* out,
                         const Launch& how);
   // Re-lays as pack_rows().

@@ -1,10 +1,11 @@
-// The product of 1 to some hundred tokens with quantised weights, on the tensor cores: weights as A (16 rows of mma.m16n8k16),
-// decoded to float16 in registers, tokens as N. Every weight is read and decoded once for 8 * kOctets tokens.
+// The product of 1 to some hundred tokens with quantised weights, on the tensor cores: weights as A (16 rows of
+// mma.m16n8k16), decoded to float16 in registers, tokens as N. Every weight is read and decoded once for 8 * kOctets
+// tokens.
 //
-// A CTA has 8 warps: warps_m of them take different panels of 16 rows, the others share out the K of these in tiles of 256. Weights go
-// from global memory to registers, the tile after the current one in flight; activations through a ring of shared
-// memory. K may besides be cut between CTAs (gridDim.y); the CTA that ends last adds up the parts in their order, so that no
-// result depends on timing.
+// A CTA has 8 warps: warps_m of them take different panels of 16 rows, the others share out the K of these in tiles of
+// 256. Weights go from global memory to registers, the tile after the current one in flight; activations through a ring
+// of shared memory. K may besides be cut between CTAs (gridDim.y); the CTA that ends last adds up the parts in their
+// order, so that no result depends on timing.
 #pragma once
 
 #include <cuda_fp16.h>
@@ -59,22 +60,24 @@ __device__ __forceinline__ void load_matrices(uint32_t b[4], uint32_t address) {
 __device__ __forceinline__ void mma(float c[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0,
                                     uint32_t b1) {
   asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
+      "%3};"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
-// A warp's sums: kPanels x 16 rows by kOctets x 8 tokens. Lane 4 g + t holds rows g, g + 8 and tokens 2 t, 2 t + 1 of each.
+// A warp's sums: kPanels x 16 rows by kOctets x 8 tokens. Lane 4 g + t holds rows g, g + 8 and tokens 2 t, 2 t + 1 of
+// each.
 template <int kOctets, int kPanels>
 struct Sums {
   float of[kPanels][kOctets][4];
 };
 
-// Adds the product of one tile of each panel with the activations at x_even / x_odd: a lane's ldmatrix addresses in the tile's 256
-// columns for even and odd groups of 32 (the swizzle exchanges them).
+// Adds the product of one tile of each panel with the activations at x_even / x_odd: a lane's ldmatrix addresses in the
+// tile's 256 columns for even and odd groups of 32 (the swizzle exchanges them).
 template <class Tile, int kOctets, int kPanels>
-__device__ __forceinline__ void multiply_tiles(const typename Tile::Regs (&regs)[kPanels], uint32_t x_even, uint32_t x_odd,
-                                               Sums<kOctets, kPanels>& sums) {
+__device__ __forceinline__ void multiply_tiles(const typename Tile::Regs (&regs)[kPanels], uint32_t x_even,
+                                               uint32_t x_odd, Sums<kOctets, kPanels>& sums) {
   const auto half_tile = [&]<int h>() {
     Factors factors[kPanels][2];
 #pragma unroll
@@ -145,8 +148,13 @@ template <int kOctets, int kPanels>
 class Epilogues {
  public:
   __device__ Epilogues(const MmaParams& p, float* exchange, int first_slot, int first_token, int tile_index)
-      : p_(p), exchange_(exchange), rows_(p.warps_m * kPanels * kTileRows), first_slot_(first_slot),
-        first_token_(first_token), tile_index_(tile_index), n_tokens_(min(p.n_tokens - first_token, kTokens)) {}
+      : p_(p),
+        exchange_(exchange),
+        rows_(p.warps_m * kPanels * kTileRows),
+        first_slot_(first_slot),
+        first_token_(first_token),
+        tile_index_(tile_index),
+        n_tokens_(min(p.n_tokens - first_token, kTokens)) {}
 
   __device__ void run(const Sums<kOctets, kPanels>& sums, int warp_m, int warp_k) {
     exchange(sums, warp_m, warp_k);
@@ -235,8 +243,8 @@ class Epilogues {
   int rows_, first_slot_, first_token_, tile_index_, n_tokens_;
 };
 
-// Copies of activations into the ring: stage s holds, for each warp_k, the tile of 256 columns that it takes in iteration s, token by
-// token, 16-byte chunks XORed with token & 7.
+// Copies of activations into the ring: stage s holds, for each warp_k, the tile of 256 columns that it takes in
+// iteration s, token by token, 16-byte chunks XORed with token & 7.
 struct ActivationRing {
   const __half* x;  // of the CTA's first token
   int x_stride, n_rows, copied_rows;
@@ -259,7 +267,8 @@ struct ActivationRing {
   }
 };
 
-// Grid: x, slot groups times token groups, the latter fastest (they share weights in the second-level cache); y, parts of K.
+// Grid: x, slot groups times token groups, the latter fastest (they share weights in the second-level cache); y, parts
+// of K.
 template <class Tile, int kOctets, int kPanels, bool kPrefetch, int kStages>
 __global__ void __launch_bounds__(kMmaThreads) matmul_mma_kernel(const __grid_constant__ MmaParams p) {
   extern __shared__ __align__(128) std::byte shared[];
@@ -277,7 +286,7 @@ __global__ void __launch_bounds__(kMmaThreads) matmul_mma_kernel(const __grid_co
   const std::byte* panel[kPanels];
 #pragma unroll
   for (int i = 0; i < kPanels; ++i) panel[i] = slot_tiles(p, first_slot + warp_m * kPanels + i, Tile::kBytes);
-  // A panel past the last is computed as the first of the warp's and never written; a warp with none at all idles.
+    // A panel past the last is computed as the first of the warp's and never written; a warp with none at all idles.
 #pragma unroll
   for (int i = 1; i < kPanels; ++i)
     if (panel[i] == nullptr) panel[i] = panel[0];
@@ -293,10 +302,16 @@ __global__ void __launch_bounds__(kMmaThreads) matmul_mma_kernel(const __grid_co
   if (kPrefetch && has_tile(0)) load_tiles(current, 0);
 
   const int n_rows = shared_tokens(kOctets, p.n_tokens);
-  ActivationRing ring{.x = p.x + int64_t{first_token} * p.x_stride, .x_stride = p.x_stride, .n_rows = n_rows,
-                      .copied_rows = min(n_rows, p.n_tokens - first_token), .warps_k = warps_k,
-                      .first_tile = first_tile, .end_tile = end_tile, .base = shared_address(shared),
-                      .stage_bytes = stage_bytes(kOctets, p.n_tokens, p.warps_m), .n_stages = kStages};
+  ActivationRing ring{.x = p.x + int64_t{first_token} * p.x_stride,
+                      .x_stride = p.x_stride,
+                      .n_rows = n_rows,
+                      .copied_rows = min(n_rows, p.n_tokens - first_token),
+                      .warps_k = warps_k,
+                      .first_tile = first_tile,
+                      .end_tile = end_tile,
+                      .base = shared_address(shared),
+                      .stage_bytes = stage_bytes(kOctets, p.n_tokens, p.warps_m),
+                      .n_stages = kStages};
   wait_for_predecessor();
 #pragma unroll
   for (int i = 0; i < kStages - 1; ++i) {
@@ -304,7 +319,8 @@ __global__ void __launch_bounds__(kMmaThreads) matmul_mma_kernel(const __grid_co
     commit_copies();
   }
 
-  // ldmatrix: lane l addresses row l % 8 of matrix l / 8, a token's 8 columns. Tokens that do not exist read an existing one's.
+  // ldmatrix: lane l addresses row l % 8 of matrix l / 8, a token's 8 columns. Tokens that do not exist read an
+  // existing one's.
   const int token = min(lane % 8, n_rows - 1), swizzled = (lane / 8) ^ (token & 3);
   const uint32_t lane_x = ((warp_k * n_rows + token) * (kTileCols / 8) + swizzled) * 16;
   const uint32_t even = lane_x + (token & 4) * 16, odd = lane_x + (4 - (token & 4)) * 16;

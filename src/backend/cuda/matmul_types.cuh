@@ -81,10 +81,14 @@ cudaError_t launch_mma(MmaTier tier, const MmaParams& params, const Launch& how)
   // A second tile of registers in flight, where the file's bits are few enough for two of them to fit.
   constexpr bool kPrefetch = Tile::kBytes <= 4352;
   switch (tier) {
-    case MmaTier::k8Tokens: return launch_mma_tier<Tile, MmaTier::k8Tokens, kPrefetch>(params, how);
-    case MmaTier::k16Tokens: return launch_mma_tier<Tile, MmaTier::k16Tokens, kPrefetch>(params, how);
-    case MmaTier::k32Tokens: return launch_mma_tier<Tile, MmaTier::k32Tokens, kPrefetch>(params, how);
-    case MmaTier::k64Tokens: break;
+    case MmaTier::k8Tokens:
+      return launch_mma_tier<Tile, MmaTier::k8Tokens, kPrefetch>(params, how);
+    case MmaTier::k16Tokens:
+      return launch_mma_tier<Tile, MmaTier::k16Tokens, kPrefetch>(params, how);
+    case MmaTier::k32Tokens:
+      return launch_mma_tier<Tile, MmaTier::k32Tokens, kPrefetch>(params, how);
+    case MmaTier::k64Tokens:
+      break;
   }
   return launch_mma_tier<Tile, MmaTier::k64Tokens, false>(params, how);
 }

@@ -56,16 +56,19 @@ Workspace lay_out(const ModelSpec& spec, const ExecutorLimits& limits, const Dev
   w.logits = memory.template take<float>(w.slice_rows * logits_stride(spec.vocab_size));
   w.sampling = take_scratch(w.slice_rows, spec.vocab_size, memory);
 
-  const int qkv_rows = spec.q_dim() + 2 * spec.kv_dim();
-  const int max_rows = std::max({qkv_rows, spec.d_model, 2 * spec.d_ff, spec.vocab_size});
+  // The LM head is never decoded as a whole: it has few rows to multiply.
+  const int max_rows = std::max({spec.q_dim(), spec.d_model, spec.d_ff});
   const int max_cols = std::max({spec.d_model, spec.q_dim(), spec.d_ff});
-  const MatmulWorkspaceSize size = matmul_workspace_size(limits.max_step_tokens, max_rows, max_cols, profile);
+  const MatmulWorkspaceSize size =
+      matmul_workspace_size(limits.max_step_tokens, max_rows, max_cols, spec.d_ff, profile);
   w.matmul = {.partials = memory.template take<float>(size.partial_elems),
               .partial_elems = size.partial_elems,
               .counters = memory.template take<uint32_t>(size.n_counters),
               .n_counters = size.n_counters,
+              .gate_up = memory.template take<float>(size.gate_up_elems),
               .decoded = size.decoded_elems > 0 ? memory.template take<__half>(size.decoded_elems) : nullptr,
-              .decoded_elems = size.decoded_elems};
+              .decoded_elems = size.decoded_elems,
+              .gemm_scratch = memory.template take<std::byte>(size.gemm_scratch_bytes)};
   w.attention = {.decode_partials = memory.template take<float>(attention.decode_elems),
                  .prefill_partials = memory.template take<float>(attention.prefill_elems),
                  .counters = memory.template take<uint32_t>(attention.n_counters)};

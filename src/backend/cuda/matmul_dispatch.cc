@@ -1,0 +1,270 @@
+// The table of matrix products: which kernel, with what split of rows and of K, for how many tokens.
+#include <algorithm>
+#include <array>
+
+#include "backend/cuda/gemm.h"
+#include "backend/cuda/matmul_kernels.h"
+#include "backend/cuda/matmul_mma.cuh"
+#include "backend/cuda/swiglu.h"
+#include "base/check.h"
+
+namespace spate::cuda {
+
+namespace {
+
+// d_ff outputs of gate and up are computed for this many tokens at a time on the way through cuBLASLt.
+constexpr int kGemmSwigluTokens = 1024;
+
+bool is_float_type(QuantType type) {
+  return type == QuantType::kF16 || type == QuantType::kBF16 || type == QuantType::kF32;
+}
+
+// Whether two parts can share a launch.
+bool same_kernels(const PackedMatrix& a, const PackedMatrix& b) {
+  return a.type == b.type || (is_float_type(a.type) && is_float_type(b.type));
+}
+
+int n_panels(const PackedMatrix& matrix) {
+  return (matrix.n_rows + kTileRows - 1) / kTileRows;
+}
+
+float factor_of(const MatmulArgs& args, const PackedMatrix& part) {
+  return args.x_scale * std::bit_cast<float>(static_cast<uint32_t>(127 - part.scale_log2) << 23);
+}
+
+struct MmaPlan {
+  MmaTier tier;
+  int warps_m;  // of 8
+  int slot_groups, token_groups, split_k;
+};
+
+int ceil_div(int a, int b) {
+  return (a + b - 1) / b;
+}
+
+// Rows of a CTA: more of them read the activations less often, which counts once these are as large as the weights of
+// 16 rows (a tile of Q4_K and its 4 tokens); fewer spread over more SMs.
+int choose_warps_m(MmaTier tier, int n_tokens, bool swiglu, int n_slots, const DeviceProfile& profile) {
+  if (profile.mma_warps_m != 0) return std::max(profile.mma_warps_m, swiglu ? 2 : 1);
+  switch (tier) {
+    case MmaTier::k8Tokens:
+      return n_tokens == 1 ? (swiglu ? 2 : 1) : 4;
+    case MmaTier::k16Tokens:
+      return 4;
+    case MmaTier::k32Tokens:
+      return 8;
+    case MmaTier::k64Tokens:
+      break;
+  }
+  return n_slots / 16 * ceil_div(n_tokens, 64) >= profile.n_sms ? 8 : 4;
+}
+
+MmaPlan plan_mma(int n_tokens, int n_slots, int n_k_tiles, bool swiglu, const MatmulWorkspace& workspace,
+                 const DeviceProfile& profile) {
+  MmaPlan plan;
+  plan.tier = n_tokens <= 8    ? MmaTier::k8Tokens
+              : n_tokens <= 16 ? MmaTier::k16Tokens
+              : n_tokens <= 32 ? MmaTier::k32Tokens
+                               : MmaTier::k64Tokens;
+  const MmaTierShape shape = tier_shape(plan.tier);
+  plan.warps_m = choose_warps_m(plan.tier, n_tokens, swiglu, n_slots, profile);
+  plan.slot_groups = ceil_div(n_slots, plan.warps_m * shape.n_panels);
+  plan.token_groups = ceil_div(n_tokens, shape.tokens);
+  const int ctas = plan.slot_groups * plan.token_groups;
+  if (ctas > workspace.n_counters) {
+    plan.split_k = 1;
+    return plan;
+  }
+  // A split that fills the device once, not one CTA more; at least two tiles a warp; and what the workspace holds.
+  const int wanted =
+      profile.mma_split_k != 0 ? profile.mma_split_k : std::max(1, profile.n_sms * profile.split_k_ctas_per_sm / ctas);
+  const int warps_k = kMmaWarps / plan.warps_m;
+  const int64_t cta_elems = int64_t{shape.tokens} * plan.warps_m * shape.n_panels * kTileRows;
+  const int64_t held = workspace.partial_elems / (cta_elems * ctas);
+  plan.split_k = std::clamp(wanted, 1, std::max(1, std::min(n_k_tiles / (2 * warps_k), static_cast<int>(held))));
+  return plan;
+}
+
+// Parts [first, end) of the args, which share kernels; `column` of the first one's first row in y.
+void run_mma(const MatmulArgs& args, int first, int end, int column, int n_tokens, const MatmulWorkspace& workspace,
+             const DeviceProfile& profile, cudaStream_t stream) {
+  const PackedMatrix& matrix = args.parts[first];
+  MmaParams params{.x = args.x,
+                   .x_stride = padded_cols(matrix.n_cols),
+                   .n_tokens = n_tokens,
+                   .n_k_tiles = padded_cols(matrix.n_cols) / kTileCols,
+                   .parts = {},
+                   .n_parts = end - first,
+                   .n_slots = 0,
+                   .epilogue = args.epilogue,
+                   .y = args.y,
+                   .y_stride = args.y_stride,
+                   .ff = args.ff,
+                   .ff_stride = padded_cols(matrix.n_rows),
+                   .partials = workspace.partials,
+                   .counters = workspace.counters,
+                   .warps_m = 0};
+  for (int i = first; i < end; ++i) {
+    const PackedMatrix& part = args.parts[i];
+    params.n_slots += n_panels(part);
+    params.parts[i - first] = {part.tiles, params.n_slots, part.n_rows, column, factor_of(args, part)};
+    column += part.n_rows;
+  }
+  const MmaPlan plan =
+      plan_mma(n_tokens, params.n_slots, params.n_k_tiles, args.epilogue == Epilogue::kSwiGlu, workspace, profile);
+  params.warps_m = plan.warps_m;
+  const MmaTierShape shape = tier_shape(plan.tier);
+  const int octets = shape.tokens / 8;
+  const int shared = std::max(stage_bytes(octets, n_tokens, plan.warps_m) * shape.n_stages,
+                              exchange_bytes(octets, shape.n_panels, plan.warps_m));
+  SPATE_CUDA(type_kernels(matrix.type)
+                 .mma(plan.tier, params,
+                      {.grid = dim3(static_cast<unsigned>(plan.slot_groups * plan.token_groups),
+                                    static_cast<unsigned>(plan.split_k)),
+                       .block = dim3(kMmaThreads),
+                       .shared_bytes = static_cast<size_t>(shared),
+                       .stream = stream,
+                       .dependent = profile.dependent_launch}),
+             "product of {} tokens with {} panels of {} x {} columns of {}", n_tokens, params.n_slots, kTileRows,
+             matrix.n_cols, quant_name(matrix.type));
+}
+
+// A float16 copy of one part, then cuBLASLt.
+void run_gemm(const MatmulArgs& args, const PackedMatrix& part, const __half* x, float* y, int64_t y_stride, float beta,
+              int n_tokens, const MatmulWorkspace& workspace, const DeviceProfile& profile, cudaStream_t stream) {
+  const int n_k_tiles = padded_cols(part.n_cols) / kTileCols;
+  SPATE_CUDA(type_kernels(part.type).decode(
+                 part.tiles, 0, n_panels(part), n_k_tiles, workspace.decoded,
+                 {.grid = {}, .block = {}, .stream = stream, .dependent = profile.dependent_launch}),
+             "decoding {} x {} weights of {}", part.n_rows, part.n_cols, quant_name(part.type));
+  workspace.gemm->run({.x = x,
+                       .w = workspace.decoded,
+                       .y = y,
+                       .n_tokens = n_tokens,
+                       .n_rows = part.n_rows,
+                       .n_cols = padded_cols(part.n_cols),
+                       .y_stride = y_stride,
+                       .alpha = factor_of(args, part),
+                       .beta = beta},
+                      workspace.gemm_scratch, stream);
+}
+
+void swiglu(const MatmulArgs& args, int first_token, int n_tokens, const MatmulWorkspace& workspace,
+            const DeviceProfile& profile, cudaStream_t stream) {
+  const int d_ff = args.parts[0].n_rows;
+  const int64_t stride = padded_cols(d_ff);
+  SPATE_CUDA(launch_swiglu(workspace.gate_up, n_tokens, d_ff, args.ff + first_token * stride, stride,
+                           {.grid = {}, .block = {}, .stream = stream, .dependent = profile.dependent_launch}),
+             "SwiGLU of {} tokens by {}", n_tokens, d_ff);
+}
+
+void run_decoded(const MatmulArgs& args, int n_tokens, const MatmulWorkspace& workspace, const DeviceProfile& profile,
+                 cudaStream_t stream) {
+  const int x_stride = padded_cols(args.parts[0].n_cols);
+  if (args.epilogue != Epilogue::kSwiGlu) {
+    int column = 0;
+    for (int i = 0; i < args.n_parts; ++i) {
+      run_gemm(args, args.parts[i], args.x, args.y + column, args.y_stride,
+               args.epilogue == Epilogue::kAdd ? 1.0f : 0.0f, n_tokens, workspace, profile, stream);
+      column += args.parts[i].n_rows;
+    }
+    return;
+  }
+  const int d_ff = args.parts[0].n_rows;
+  for (int first = 0; first < n_tokens; first += kGemmSwigluTokens) {
+    const int n = std::min(kGemmSwigluTokens, n_tokens - first);
+    for (int i = 0; i < 2; ++i)
+      run_gemm(args, args.parts[i], args.x + int64_t{first} * x_stride, workspace.gate_up + i * d_ff, int64_t{2} * d_ff,
+               0.0f, n, workspace, profile, stream);
+    swiglu(args, first, n, workspace, profile, stream);
+  }
+}
+
+bool fits_decoded(const MatmulArgs& args, const MatmulWorkspace& workspace) {
+  return std::all_of(args.parts, args.parts + args.n_parts, [&](const PackedMatrix& part) {
+    return int64_t{n_panels(part)} * kTileRows * padded_cols(part.n_cols) <= workspace.decoded_elems;
+  });
+}
+
+}  // namespace
+
+const TypeKernels& type_kernels(QuantType type) {
+  struct Row {
+    QuantType type;
+    TypeKernels kernels;
+  };
+  static const Row kRows[] = {
+#define SPATE_QUANT_TYPE(enumerator, id, block_elems, block_bytes, header) \
+  {QuantType::enumerator, make_type_kernels<QuantType::enumerator>()},
+#define SPATE_FOREIGN_TYPE(name, id, block_elems, block_bytes)
+#include "quant/types.def"
+  };
+  const auto* row = std::find_if(std::begin(kRows), std::end(kRows), [&](const Row& r) { return r.type == type; });
+  SPATE_CHECK(row != std::end(kRows), "no kernels for {}", quant_name(type));
+  return row->kernels;
+}
+
+int64_t packed_bytes(QuantType type, int64_t n_rows, int64_t n_cols) {
+  const int64_t panels = (n_rows + kTileRows - 1) / kTileRows, tiles = (n_cols + kTileCols - 1) / kTileCols;
+  return (panels * tiles * type_kernels(type).tile_bytes + 255) / 256 * 256;
+}
+
+void pack_rows(const void* raw, int first_row, int n_rows, int scale_log2, const PackedMatrix& shape, std::byte* tiles,
+               cudaStream_t stream) {
+  SPATE_CHECK(first_row % kTileRows == 0, "packing from row {}", first_row);
+  const TypeKernels& kernels = type_kernels(shape.type);
+  const int64_t panel_bytes = int64_t{padded_cols(shape.n_cols) / kTileCols} * kernels.tile_bytes;
+  SPATE_CUDA(kernels.pack(static_cast<const std::byte*>(raw), quant_bytes(shape.type, shape.n_cols), n_rows,
+                          shape.n_cols, std::bit_cast<float>(static_cast<uint32_t>(127 + scale_log2) << 23),
+                          tiles + first_row / kTileRows * panel_bytes, {.grid = {}, .block = {}, .stream = stream}),
+             "packing rows {} to {} of {} columns of {}", first_row, first_row + n_rows, shape.n_cols,
+             quant_name(shape.type));
+}
+
+MatmulWorkspaceSize matmul_workspace_size(int max_tokens, int max_rows, int max_cols, int d_ff,
+                                          const DeviceProfile& profile) {
+  // A split makes about as many CTAs as fill the device; without one there are no partial sums.
+  const int64_t max_ctas = int64_t{profile.n_sms} * std::max(profile.split_k_ctas_per_sm, 4);
+  constexpr int64_t kLargestTile = 64 * kMmaWarps * 2 * kTileRows;
+  const int64_t rows = padded_cols(max_rows), cols = padded_cols(max_cols);
+  return {.partial_elems = max_ctas * kLargestTile,
+          .gate_up_elems = int64_t{2} * d_ff * std::min(max_tokens, kGemmSwigluTokens),
+          .decoded_elems = max_tokens >= profile.gemm_min_tokens ? rows * cols : 0,
+          .gemm_scratch_bytes = Gemm::kScratchBytes,
+          .n_counters = static_cast<int>(max_ctas)};
+}
+
+void matmul(const MatmulArgs& args, int n_tokens, const MatmulWorkspace& workspace, const DeviceProfile& profile,
+            cudaStream_t stream) {
+  SPATE_CHECK(args.n_parts >= 1 && args.n_parts <= kMaxParts, "{} matrices in a product", args.n_parts);
+  if (n_tokens == 0) return;
+  if (n_tokens >= profile.gemm_min_tokens && workspace.gemm != nullptr && fits_decoded(args, workspace)) {
+    run_decoded(args, n_tokens, workspace, profile, stream);
+    return;
+  }
+  if (args.epilogue == Epilogue::kSwiGlu && !same_kernels(args.parts[0], args.parts[1])) {
+    const int d_ff = args.parts[0].n_rows;
+    for (int first = 0; first < n_tokens; first += kGemmSwigluTokens) {
+      const int n = std::min(kGemmSwigluTokens, n_tokens - first);
+      MatmulArgs separate = args;
+      separate.x += int64_t{first} * padded_cols(args.parts[0].n_cols);
+      separate.epilogue = Epilogue::kStore;
+      separate.y = workspace.gate_up;
+      separate.y_stride = int64_t{2} * d_ff;
+      run_mma(separate, 0, 1, 0, n, workspace, profile, stream);
+      run_mma(separate, 1, 2, d_ff, n, workspace, profile, stream);
+      swiglu(args, first, n, workspace, profile, stream);
+    }
+    return;
+  }
+  int column = 0;
+  for (int first = 0; first < args.n_parts;) {
+    int end = first + 1, rows = args.parts[first].n_rows;
+    while (end < args.n_parts && same_kernels(args.parts[first], args.parts[end])) rows += args.parts[end++].n_rows;
+    run_mma(args, first, end, column, n_tokens, workspace, profile, stream);
+    column += rows;
+    first = end;
+  }
+}
+
+}  // namespace spate::cuda
