@@ -56,8 +56,8 @@ struct RowSlice {
 };
 
 enum class SamplingPath {
-  kGreedy,  // every row takes the arg-max of the model's logits, without log-probabilities of others; kHidden besides
-  kFull,    // any mix of rows
+  kGreedy,  // kScore rows, and kSample rows that take the arg-max of the model's logits; no row's n_logprobs is over 0
+  kFull,    // any rows
 };
 
 struct RowPlan {
@@ -130,6 +130,7 @@ struct HiddenArgs {
 void copy_hidden(const HiddenArgs& args, int n_rows, bool dependent, cudaStream_t stream);
 
 // What the rows of a batch left in the output block, once it is in host memory: fills `out` [R].
-void read_rows(std::span<const Row> rows, const std::byte* output, int d_model, std::vector<RowOutput>& out);
+void read_rows(std::span<const Row> rows, const std::byte* output, int vocab_size, int d_model,
+               std::vector<RowOutput>& out);
 
 }  // namespace spate::cuda

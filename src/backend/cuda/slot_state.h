@@ -82,6 +82,7 @@ class SlotTable {
   // Whether the slot's tokens are counted.
   bool has_penalties(int slot) const { return host_[slot].has_penalties; }
   int n_prompt_tokens(int slot) const { return host_[slot].n_prompt_tokens; }
+  int vocab_size() const { return shape_.vocab_size; }
 
  private:
   struct HostSlot {  // what planning a step needs to know
@@ -98,7 +99,8 @@ class SlotTable {
 
   Shape shape_;
   DeviceSlots device_{};
-  std::vector<HostSlot> host_;
+  std::vector<HostSlot> host_;           // [max_seqs]
+  std::vector<int> order_;               // scratch for sorting a bias list
   PinnedMemory staging_;                 // [kStagingBlocks][kStagingBytes]
   std::byte* device_staging_ = nullptr;  // [kStagingBytes]: the stream orders its uses
   std::vector<cudaEvent_t> sent_;        // [kStagingBlocks] the block was read
