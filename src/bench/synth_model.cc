@@ -3,14 +3,15 @@
 #include <algorithm>
 #include <fmt/format.h>
 #include <list>
+#include <optional>
 #include <utility>
 #include <vector>
 
 #include "base/check.h"
-#include "gguf/gguf_writer.h"
-#include "text/byte_alphabet.h"
-
 #include "bench/synth_weights.h"
+#include "gguf/gguf_writer.h"
+#include "quant/mix.h"
+#include "text/byte_alphabet.h"
 
 namespace spate {
 
@@ -27,23 +28,6 @@ constexpr SynthShape kShapes[] = {
 constexpr float kWeightDeviation = 0.02f;  // about that of trained weights: activations keep their size
 constexpr float kBiasDeviation = 0.1f;
 
-// Which type each tensor takes in a file of some name.
-struct Mix {
-  std::string_view name;
-  QuantType base;      // most matrices
-  QuantType more;      // attn_v and ffn_down of the layers that get more bits
-  QuantType output;    // the LM head
-  uint32_t file_type;  // general.file_type
-};
-
-char lower(char c) {
-  return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-}
-
-bool equal_ignoring_case(std::string_view a, std::string_view b) {
-  return std::ranges::equal(a, b, [](char x, char y) { return lower(x) == lower(y); });
-}
-
 Result<SynthShape> find_shape(std::string_view name) {
   std::string known;
   for (const SynthShape& shape : kShapes) {
@@ -53,30 +37,41 @@ Result<SynthShape> find_shape(std::string_view name) {
   return Error::usage(fmt::format("no shape is named '{}'; there are {}", name, known));
 }
 
-Result<Mix> find_mix(std::string_view name) {
-  constexpr QuantType kQ6 = QuantType::kQ6_K;
-  if (equal_ignoring_case(name, "q4_k_m")) return Mix{"Q4_K_M", QuantType::kQ4_K, kQ6, kQ6, 15};
-  if (equal_ignoring_case(name, "q4_0")) return Mix{"Q4_0", QuantType::kQ4_0, QuantType::kQ4_0, kQ6, 2};
-  const auto type = quant_type_from_name(name);
-  if (!type) return Error::usage(fmt::format("no tensor type or mix is named '{}'", name));
-  return Mix{quant_name(*type), *type, *type, *type, static_cast<uint32_t>(*type)};
-}
+// Which type each tensor takes: as a mix has it or, under the name of a type that no mix has ("Q4_K"), that type
+// everywhere.
+struct TypeChoice {
+  const Mix* mix = nullptr;
+  QuantType type = QuantType::kF32;
+  uint32_t file_type = 0;
 
-// What is used where a row of n_cols is no whole number of the type's qblocks.
-QuantType that_divides(QuantType type, int64_t n_cols) {
-  const auto divides = [&](QuantType t) { return n_cols % quant_traits(t).block_elems == 0; };
-  if (divides(type)) return type;
-  QuantType smaller = QuantType::kIQ4_NL;
-  if (type == QuantType::kQ4_K) smaller = QuantType::kQ5_0;
-  if (type == QuantType::kQ5_K) smaller = QuantType::kQ5_1;
-  if (type == QuantType::kQ6_K) smaller = QuantType::kQ8_0;
-  return divides(smaller) ? smaller : QuantType::kF16;
+  QuantType of(const SynthShape& shape, std::string_view tensor, int64_t n_cols) const {
+    if (mix == nullptr) return type_for_rows(type, n_cols);
+    return choose_type(*mix,
+                       {.n_layers = shape.n_layers,
+                        .gqa_group = shape.n_heads / shape.n_kv_heads,
+                        .tied_output = shape.tied_embeddings},
+                       tensor, n_cols);
+  }
+};
+
+Result<TypeChoice> find_type(std::string_view name) {
+  if (const Mix* mix = find_mix(name)) return TypeChoice{.mix = mix, .type = mix->base, .file_type = mix->file_type};
+  std::string known;
+  for (const Mix& mix : all_mixes()) known += fmt::format("{}, ", mix.name);
+  const std::optional<QuantType> type = quant_type_from_name(name);
+  if (!type)
+    return Error::usage(
+        fmt::format("no type or mix of types is named '{}'; there are {}Q3_K, Q4_K, Q5_K", name, known));
+  TypeChoice choice{.type = *type};
+  for (const Mix& mix : all_mixes())
+    if (mix.base == *type) choice.file_type = mix.file_type;
+  return choice;
 }
 
 class Builder {
  public:
-  Builder(const SynthShape& shape, const Mix& mix, uint64_t seed, const std::function<bool(double)>& progress)
-      : shape_(shape), mix_(mix), seed_(seed), progress_(progress) {}
+  Builder(const SynthShape& shape, const TypeChoice& types, uint64_t seed, const std::function<bool(double)>& progress)
+      : shape_(shape), types_(types), seed_(seed), progress_(progress) {}
   Builder(const Builder&) = delete;  // the writer's sources keep `this`
   Builder& operator=(const Builder&) = delete;
 
@@ -96,7 +91,7 @@ class Builder {
     const auto u32 = [](int value) { return static_cast<uint32_t>(value); };
     writer_.set("general.architecture", shape_.architecture);
     writer_.set("general.name", fmt::format("synth-{}", shape_.name));
-    writer_.set("general.file_type", mix_.file_type);
+    writer_.set("general.file_type", types_.file_type);
     writer_.set("general.quantization_version", uint32_t{2});
     set("block_count", u32(shape_.n_layers));
     set("context_length", u32(shape_.context_length));
@@ -138,16 +133,15 @@ class Builder {
   void tensors() {
     const int d_model = shape_.d_model, q_dim = shape_.n_heads * shape_.head_dim;
     const int kv_dim = shape_.n_kv_heads * shape_.head_dim;
-    matrix("token_embd.weight", d_model, shape_.vocab_size, shape_.tied_embeddings ? mix_.output : mix_.base);
+    matrix("token_embd.weight", d_model, shape_.vocab_size);
     ones("output_norm.weight", d_model);
-    if (!shape_.tied_embeddings) matrix("output.weight", d_model, shape_.vocab_size, mix_.output);
+    if (!shape_.tied_embeddings) matrix("output.weight", d_model, shape_.vocab_size);
     for (int layer = 0; layer < shape_.n_layers; ++layer) {
       const auto name = [&](std::string_view suffix) { return fmt::format("blk.{}.{}", layer, suffix); };
-      const QuantType more = gets_more_bits(layer) ? mix_.more : mix_.base;
       ones(name("attn_norm.weight"), d_model);
-      matrix(name("attn_q.weight"), d_model, q_dim, mix_.base);
-      matrix(name("attn_k.weight"), d_model, kv_dim, mix_.base);
-      matrix(name("attn_v.weight"), d_model, kv_dim, more);
+      matrix(name("attn_q.weight"), d_model, q_dim);
+      matrix(name("attn_k.weight"), d_model, kv_dim);
+      matrix(name("attn_v.weight"), d_model, kv_dim);
       if (shape_.architecture == "qwen2") {
         bias(name("attn_q.bias"), q_dim);
         bias(name("attn_k.bias"), kv_dim);
@@ -157,18 +151,12 @@ class Builder {
         ones(name("attn_q_norm.weight"), shape_.head_dim);
         ones(name("attn_k_norm.weight"), shape_.head_dim);
       }
-      matrix(name("attn_output.weight"), q_dim, d_model, mix_.base);
+      matrix(name("attn_output.weight"), q_dim, d_model);
       ones(name("ffn_norm.weight"), d_model);
-      matrix(name("ffn_gate.weight"), d_model, shape_.d_ff, mix_.base);
-      matrix(name("ffn_up.weight"), d_model, shape_.d_ff, mix_.base);
-      matrix(name("ffn_down.weight"), shape_.d_ff, d_model, more);
+      matrix(name("ffn_gate.weight"), d_model, shape_.d_ff);
+      matrix(name("ffn_up.weight"), d_model, shape_.d_ff);
+      matrix(name("ffn_down.weight"), shape_.d_ff, d_model);
     }
-  }
-
-  // The first and the last eighth of the layers, and every third between.
-  bool gets_more_bits(int layer) const {
-    const int eighth = shape_.n_layers / 8;
-    return layer < eighth || layer >= 7 * shape_.n_layers / 8 || (layer - eighth) % 3 == 2;
   }
 
   void ones(const std::string& name, int n_elems) {
@@ -182,9 +170,9 @@ class Builder {
     random_tensor(name, QuantType::kF32, dims, kBiasDeviation);
   }
 
-  void matrix(const std::string& name, int n_cols, int n_rows, QuantType type) {
+  void matrix(const std::string& name, int n_cols, int n_rows) {
     const int64_t dims[] = {n_cols, n_rows};
-    random_tensor(name, that_divides(type, n_cols), dims, kWeightDeviation);
+    random_tensor(name, types_.of(shape_, name, n_cols), dims, kWeightDeviation);
   }
 
   void random_tensor(const std::string& name, QuantType type, std::span<const int64_t> dims, float deviation) {
@@ -216,7 +204,7 @@ class Builder {
   }
 
   const SynthShape& shape_;
-  const Mix& mix_;
+  const TypeChoice& types_;
   uint64_t seed_;
   const std::function<bool(double)>& progress_;
   GgufWriter writer_;
@@ -234,9 +222,9 @@ std::span<const SynthShape> synth_shapes() {
 Result<SynthReport> write_synth_model(const SynthOptions& options, const std::string& path,
                                       const std::function<bool(double fraction)>& progress) {
   SPATE_TRY(SynthShape shape, find_shape(options.shape));
-  SPATE_TRY(const Mix mix, find_mix(options.type));
+  SPATE_TRY(const TypeChoice types, find_type(options.type));
   if (options.n_layers > 0) shape.n_layers = options.n_layers;
-  return Builder(shape, mix, options.seed, progress).write(path);
+  return Builder(shape, types, options.seed, progress).write(path);
 }
 
 }  // namespace spate

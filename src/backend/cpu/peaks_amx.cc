@@ -1,0 +1,52 @@
+// Peaks of AMX: products of full int8 tiles. All else is AVX-512's.
+#include <immintrin.h>
+
+#include "backend/cpu/peak_kernels.h"
+
+namespace spate::cpu {
+
+namespace {
+
+// The operand of _tile_loadconfig (Intel SDM, "LDTILECFG"): eight tiles of 16 rows of 64 bytes.
+struct TileConfig {
+  uint8_t palette = 1;
+  uint8_t start_row = 0;
+  uint8_t reserved[14] = {};
+  uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+};
+static_assert(sizeof(TileConfig) == 64);
+
+// Tiles 0 to 3 are sums of 16 x 16, of the four products of tiles 4 and 5 with 6 and 7, which are 16 x 64.
+int64_t multiply_int8(int64_t n_rounds) {
+  alignas(64) TileConfig config;
+  asm volatile("" ::: "memory");  // to gcc 12 _tile_loadconfig reads no memory
+  _tile_loadconfig(&config);
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  _tile_zero(4);
+  _tile_zero(5);
+  _tile_zero(6);
+  _tile_zero(7);
+  for (int64_t round = 0; round < n_rounds; ++round) {
+    _tile_dpbssd(0, 4, 6);
+    _tile_dpbssd(1, 4, 7);
+    _tile_dpbssd(2, 5, 6);
+    _tile_dpbssd(3, 5, 7);
+  }
+  _tile_release();
+  return n_rounds;
+}
+
+}  // namespace
+
+const PeakKernels& amx_peak_kernels() {
+  static const PeakKernels kKernels = {.read = avx512_peak_kernels().read,
+                                       .int8 = {.run = multiply_int8, .multiply_adds_per_round = 4 * 16 * 16 * 64},
+                                       .float32 = avx512_peak_kernels().float32};
+  return kKernels;
+}
+
+}  // namespace spate::cpu

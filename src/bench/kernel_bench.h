@@ -1,0 +1,42 @@
+// Times the CPU's matrix products by themselves: every instruction set, type, shape and number of tokens.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "base/cpu_features.h"
+#include "base/error.h"
+#include "quant/quant_type.h"
+
+namespace spate {
+
+struct KernelShape {
+  int64_t n_rows, n_cols;
+};
+
+struct KernelBenchOptions {
+  std::vector<Isa> isas;
+  std::vector<QuantType> types;
+  std::vector<KernelShape> shapes;
+  std::vector<int> tokens;
+  int n_threads = 1;
+  int repeat = 5;
+};
+
+struct KernelTiming {
+  Isa isa;
+  QuantType type;
+  KernelShape shape;
+  int n_tokens;
+  double weight_bytes;          // that a pass reads
+  double multiply_adds;         // that a pass takes
+  std::vector<double> seconds;  // [repeat], of a pass
+};
+
+// A pass multiplies enough matrices of the shape that no cache holds the weights, or, with so many tokens that this
+// would take long, fewer: memory no longer matters there. Types whose qblocks do not divide the columns are left out.
+// `take` gets each timing and may return false to stop, which is kInterrupted.
+Result<void> time_cpu_kernels(const KernelBenchOptions& options, const std::function<bool(const KernelTiming&)>& take);
+
+}  // namespace spate
