@@ -1,0 +1,291 @@
+// Matrix products on the GPU, of every quant type by every tier, against float64 sums over the qblocks' own decode and
+// the float16 activations that the kernel gets.
+#include "backend/cuda/matmul.h"
+
+#include <cmath>
+#include <gtest/gtest.h>
+#include <random>
+
+#include "backend/cuda/gemm.h"
+#include "quant/half.h"
+
+#include "device_vector.h"
+#include "support/random_weights.h"
+
+namespace spate::cuda::testing {
+namespace {
+
+// Weights are decoded to float16 (design.md, "Numbers that must hold").
+constexpr double kTolerance = 0x1p-10;
+constexpr float kPoison = NAN;
+
+struct Matrix {
+  QuantType type;
+  int n_rows, n_cols;
+  std::vector<float> values;  // decoded
+  std::unique_ptr<DeviceVector<std::byte>> tiles;
+  PackedMatrix packed;
+};
+
+Matrix make_matrix(QuantType type, int n_rows, int n_cols, uint32_t seed) {
+  Matrix m{type, n_rows, n_cols, std::vector<float>(size_t(n_rows) * n_cols), nullptr, {}};
+  std::vector<std::byte> file = spate::testing::random_weights(type, n_rows, n_cols, seed);
+  spate::testing::set_deviation(type, 0.05, file);
+  const QuantTraits& traits = quant_traits(type);
+  traits.decode(file.data(), int64_t{n_rows} * n_cols / traits.block_elems, m.values.data());
+  m.tiles = std::make_unique<DeviceVector<std::byte>>(packed_bytes(type, n_rows, n_cols));
+  m.tiles->fill(0xff);
+  m.packed = {m.tiles->get(), type, n_rows, n_cols, choose_scale_log2(type, file.data(), n_rows, n_cols)};
+  const DeviceVector<std::byte> raw(file);
+  // In two pieces, as a large matrix arrives.
+  const int first = n_rows > kTileRows ? n_rows / 2 / kTileRows * kTileRows : 0;
+  if (first > 0) pack_rows(raw.get(), 0, first, m.packed.scale_log2, m.packed, m.tiles->get(), nullptr);
+  pack_rows(raw.get() + first * quant_bytes(type, n_cols), first, n_rows - first, m.packed.scale_log2, m.packed,
+            m.tiles->get(), nullptr);
+  return m;
+}
+
+// x[n_tokens, n_cols], and the same permuted and padded on the device.
+struct Activations {
+  std::vector<float> values;
+  std::unique_ptr<DeviceVector<uint16_t>> device;
+  const __half* get() const { return reinterpret_cast<const __half*>(device->get()); }
+};
+
+Activations make_activations(int n_tokens, int n_cols, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal;
+  Activations x{std::vector<float>(size_t(n_tokens) * n_cols), nullptr};
+  std::vector<uint16_t> device(size_t(n_tokens) * padded_cols(n_cols), 0);
+  for (int t = 0; t < n_tokens; ++t) {
+    for (int k = 0; k < n_cols; ++k) {
+      const uint16_t half = f32_to_f16(normal(random));
+      x.values[size_t(t) * n_cols + k] = f16_to_f32(half);
+      device[size_t(t) * padded_cols(n_cols) + k_position(k)] = half;
+    }
+  }
+  x.device = std::make_unique<DeviceVector<uint16_t>>(device);
+  return x;
+}
+
+struct Dot {
+  double sum = 0, magnitude = 0;
+};
+
+Dot dot(const Matrix& w, int row, const Activations& x, int token) {
+  Dot result;
+  const float* a = &w.values[size_t(row) * w.n_cols];
+  const float* b = &x.values[size_t(token) * w.n_cols];
+  for (int k = 0; k < w.n_cols; ++k) {
+    const double product = double{a[k]} * b[k];
+    result.sum += product;
+    result.magnitude += std::abs(product);
+  }
+  return result;
+}
+
+class MatmulTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    auto probed = probe_device(0);
+    if (!probed.ok()) GTEST_SKIP() << "no GPU: " << probed.error().message;
+    profile_ = *probed;
+    auto gemm = Gemm::open();
+    if (gemm.ok()) gemm_ = std::move(gemm).value();
+    allocate(512, 1024, 4096, 1024);
+  }
+
+  void allocate(int max_tokens, int max_rows, int max_cols, int d_ff) {
+    const MatmulWorkspaceSize size = matmul_workspace_size(max_tokens, max_rows, max_cols, d_ff, profile_);
+    partials_ = std::make_unique<DeviceVector<float>>(size.partial_elems);
+    counters_ = std::make_unique<DeviceVector<uint32_t>>(size.n_counters);
+    gate_up_ = std::make_unique<DeviceVector<float>>(size.gate_up_elems);
+    decoded_ = std::make_unique<DeviceVector<__half>>(size.decoded_elems);
+    scratch_ = std::make_unique<DeviceVector<std::byte>>(size.gemm_scratch_bytes);
+    counters_->fill(0);
+    workspace_ = {.partials = partials_->get(),
+                  .partial_elems = size.partial_elems,
+                  .counters = counters_->get(),
+                  .n_counters = size.n_counters,
+                  .gate_up = gate_up_->get(),
+                  .decoded = decoded_->get(),
+                  .decoded_elems = size.decoded_elems,
+                  .gemm_scratch = scratch_->get(),
+                  .gemm = gemm_.get()};
+  }
+
+  void poison() {
+    partials_->fill(0xff);
+    gate_up_->fill(0xff);
+    decoded_->fill(0xff);
+  }
+
+  // Runs the product of x with the matrices and compares every output; y starts as `initial`.
+  void expect_product(const std::vector<const Matrix*>& parts, const Activations& x, int n_tokens, Epilogue epilogue) {
+    int rows = 0;
+    MatmulArgs args{.x = x.get(), .n_parts = static_cast<int>(parts.size()), .epilogue = epilogue};
+    for (size_t i = 0; i < parts.size(); ++i) {
+      args.parts[i] = parts[i]->packed;
+      rows += parts[i]->n_rows;
+    }
+    const int stride = rows + 3;
+    std::vector<float> initial(size_t(n_tokens) * stride, kPoison);
+    if (epilogue == Epilogue::kAdd) {
+      for (size_t i = 0; i < initial.size(); ++i) initial[i] = static_cast<float>(i % 13) - 6;
+    }
+    DeviceVector<float> y(initial);
+    args.y = y.get();
+    args.y_stride = stride;
+    poison();
+    matmul(args, n_tokens, workspace_, profile_, nullptr);
+    const std::vector<float> actual = y.download();
+
+    double worst = 0;
+    for (int t = 0; t < n_tokens; ++t) {
+      int column = 0;
+      for (const Matrix* part : parts) {
+        for (int r = 0; r < part->n_rows; ++r, ++column) {
+          const size_t at = size_t(t) * stride + column;
+          const Dot expected = dot(*part, r, x, t);
+          const double sum = expected.sum + (epilogue == Epilogue::kAdd ? initial[at] : 0);
+          const double error = std::abs(actual[at] - sum) / expected.magnitude;
+          worst = std::max(worst, error);
+          ASSERT_LE(error, kTolerance) << "token " << t << ", row " << r << " of " << quant_name(part->type) << ": "
+                                       << actual[at] << " instead of " << sum;
+        }
+      }
+      for (; column < stride; ++column) {
+        const size_t at = size_t(t) * stride + column;
+        ASSERT_TRUE(std::isnan(initial[at]) ? std::isnan(actual[at]) : actual[at] == initial[at])
+            << "behind token " << t;
+      }
+    }
+    worst_ = std::max(worst_, worst);
+  }
+
+  void expect_swiglu(const Matrix& gate, const Matrix& up, const Activations& x, int n_tokens) {
+    const int stride = padded_cols(gate.n_rows);
+    DeviceVector<__half> ff(size_t(n_tokens) * stride);
+    ff.fill(0);
+    poison();
+    matmul(
+        {.x = x.get(), .parts = {gate.packed, up.packed}, .n_parts = 2, .epilogue = Epilogue::kSwiGlu, .ff = ff.get()},
+        n_tokens, workspace_, profile_, nullptr);
+    const std::vector<__half> actual = ff.download();
+    for (int t = 0; t < n_tokens; ++t) {
+      for (int r = 0; r < gate.n_rows; ++r) {
+        const Dot g = dot(gate, r, x, t), u = dot(up, r, x, t);
+        const double expected = g.sum / (1 + std::exp(-g.sum)) * u.sum * kFfScale;
+        // d(silu)/dg is under 1.1; then float16's own rounding.
+        const double bound =
+            kFfScale * kTolerance * (1.1 * g.magnitude * std::abs(u.sum) + std::abs(g.sum) * u.magnitude) +
+            0x1p-11 * std::abs(expected) + 0x1p-24;
+        const float value = f16_to_f32(__half_raw(actual[size_t(t) * stride + k_position(r)]).x);
+        ASSERT_NEAR(value, expected, bound) << "token " << t << ", row " << r << " of " << quant_name(gate.type);
+      }
+    }
+  }
+
+  DeviceProfile profile_;
+  std::unique_ptr<Gemm> gemm_;
+  std::unique_ptr<DeviceVector<float>> partials_, gate_up_;
+  std::unique_ptr<DeviceVector<uint32_t>> counters_;
+  std::unique_ptr<DeviceVector<__half>> decoded_;
+  std::unique_ptr<DeviceVector<std::byte>> scratch_;
+  MatmulWorkspace workspace_;
+  double worst_ = 0;
+};
+
+constexpr int kTokenCounts[] = {1, 2, 3, 4, 7, 8, 9, 16, 17, 31, 32, 33, 64, 65, 128, 512};
+
+class MatmulTypes : public MatmulTest, public ::testing::WithParamInterface<QuantType> {};
+
+TEST_P(MatmulTypes, EveryTokenCount_IsTheSum) {
+  const Matrix w = make_matrix(GetParam(), 40, 768, 1);
+  for (const int n_tokens : kTokenCounts) {
+    SCOPED_TRACE(n_tokens);
+    const Activations x = make_activations(n_tokens, w.n_cols, 2);
+    ASSERT_NO_FATAL_FAILURE(expect_product({&w}, x, n_tokens, Epilogue::kStore));
+    ASSERT_NO_FATAL_FAILURE(expect_product({&w}, x, n_tokens, Epilogue::kAdd));
+  }
+  std::printf("%s: at worst %.2g of 2^-10 of the sum of magnitudes\n", std::string(quant_name(GetParam())).c_str(),
+              worst_ / kTolerance);
+}
+
+TEST_P(MatmulTypes, AwkwardShapes_AreTheSum) {
+  const int step = quant_traits(GetParam()).block_elems == 256 ? 256 : 32;
+  for (const int n_rows : {1, 15, 16, 17, 129, 528}) {
+    for (const int n_cols : {step, 3 * step, 7 * 256 + step, 4096}) {
+      const Matrix w = make_matrix(GetParam(), n_rows, n_cols, 3);
+      for (const int n_tokens : {1, 5, 20, 40, 70}) {
+        SCOPED_TRACE(::testing::Message() << n_rows << " x " << n_cols << ", " << n_tokens << " tokens");
+        const Activations x = make_activations(n_tokens, n_cols, 4);
+        ASSERT_NO_FATAL_FAILURE(expect_product({&w}, x, n_tokens, Epilogue::kStore));
+      }
+    }
+  }
+}
+
+TEST_P(MatmulTypes, SwiGlu_IsTheFormula) {
+  const Matrix gate = make_matrix(GetParam(), 272, 512, 5), up = make_matrix(GetParam(), 272, 512, 6);
+  for (const int n_tokens : {1, 2, 8, 9, 24, 33, 100, 512}) {
+    SCOPED_TRACE(n_tokens);
+    const Activations x = make_activations(n_tokens, 512, 7);
+    ASSERT_NO_FATAL_FAILURE(expect_swiglu(gate, up, x, n_tokens));
+  }
+}
+
+// Parts side by side, as queries, keys and values of different types are.
+TEST_P(MatmulTypes, BesideOtherTypes_EachPartIsItsOwn) {
+  const Matrix q = make_matrix(GetParam(), 96, 512, 8), k = make_matrix(GetParam(), 33, 512, 9);
+  const Matrix v = make_matrix(QuantType::kQ6_K, 48, 512, 10);
+  for (const int n_tokens : {1, 6, 30, 65, 300}) {
+    SCOPED_TRACE(n_tokens);
+    const Activations x = make_activations(n_tokens, 512, 11);
+    ASSERT_NO_FATAL_FAILURE(expect_product({&q, &k, &v}, x, n_tokens, Epilogue::kStore));
+    ASSERT_NO_FATAL_FAILURE(expect_product({&v, &q, &k}, x, n_tokens, Epilogue::kStore));
+  }
+  const Matrix up = make_matrix(QuantType::kQ6_K, 96, 512, 12);
+  for (const int n_tokens : {1, 40})
+    ASSERT_NO_FATAL_FAILURE(expect_swiglu(q, up, make_activations(n_tokens, 512, 13), n_tokens));
+}
+
+// Every split of rows and of K that --tune can ask for.
+TEST_P(MatmulTypes, EverySplit_IsTheSum) {
+  const Matrix w = make_matrix(GetParam(), 300, 2048, 14);
+  for (const int warps_m : {1, 2, 4, 8}) {
+    for (const int split_k : {1, 2, 3, 8}) {
+      profile_.mma_warps_m = warps_m;
+      profile_.mma_split_k = split_k;
+      for (const int n_tokens : {1, 8, 16, 32, 64}) {
+        SCOPED_TRACE(::testing::Message()
+                     << warps_m << " warps of rows, K in " << split_k << ", " << n_tokens << " tokens");
+        const Activations x = make_activations(n_tokens, 2048, 15);
+        ASSERT_NO_FATAL_FAILURE(expect_product({&w}, x, n_tokens, Epilogue::kStore));
+      }
+    }
+  }
+}
+
+// A token's sums do not depend on what else is in the step, within a tier.
+TEST_P(MatmulTypes, RunAgain_SameBits) {
+  const Matrix w = make_matrix(GetParam(), 200, 1024, 16);
+  const Activations x = make_activations(24, 1024, 17);
+  std::vector<float> first;
+  for (int run = 0; run < 5; ++run) {
+    DeviceVector<float> y(24 * 200);
+    y.fill(0xff);
+    matmul({.x = x.get(), .parts = {w.packed}, .n_parts = 1, .y = y.get(), .y_stride = 200}, 24, workspace_, profile_,
+           nullptr);
+    const std::vector<float> values = y.download();
+    if (run == 0) first = values;
+    ASSERT_EQ(values, first);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(EveryType, MatmulTypes,
+                         ::testing::ValuesIn(all_quant_types().begin(), all_quant_types().end()),
+                         [](const auto& test) { return std::string(quant_name(test.param)); });
+
+}  // namespace
+}  // namespace spate::cuda::testing
