@@ -3,7 +3,7 @@
 //
 // A query head of a token is a row; the rows of one KV head (the group's heads of one or several tokens) share its keys
 // and values. A sequence whose rows fit in one tile of 16 is work for the decode kernel, which reads KV at the speed of
-// memory; others go to the prefill kernel in tiles of 64 or 128 rows. Both cut long KV into parts where that
+// memory; others go to the prefill kernel in tiles of 64 rows. Both cut long KV into parts where that
 // fills the device; the part that ends last merges them, always in the order of the parts, so that results do not
 // depend on timing.
 //
@@ -15,12 +15,11 @@
 #include <cstdint>
 #include <span>
 
+#include "backend/cuda/attention_tiles.h"
 #include "backend/cuda/device_profile.h"
 #include "backend/cuda/kv_pool.h"
 
 namespace spate::cuda {
-
-inline constexpr int kDecodeTileRows = 16;
 
 // Rows of one KV head against a range of a sequence's pages.
 struct alignas(16) AttentionItem {
@@ -42,6 +41,7 @@ struct AttentionWork {
   const int32_t* cta_start;    // [decode_ctas + 1] decode CTA c works on items [cta_start[c], cta_start[c + 1])
   const int32_t* n_prefill;    // [1] prefill CTA i < n_prefill works on item cta_start[decode_ctas] + i
   const AttentionItem* items;  // decode's, then prefill's
+  int decode_ctas;
 };
 
 // Memory of the parts' results, one per stream. Counters are zero before the first step, and after each.
@@ -101,6 +101,9 @@ class AttentionPlanner {
 
  private:
   struct Filling;
+  bool is_decode(int n_q) const;
+  int64_t items_offset() const;
+  int max_prefill_parts() const;
   void plan_decode(std::span<const int32_t> q_start, std::span<const int32_t> kv_len, Filling& filling) const;
   void plan_prefill(std::span<const int32_t> q_start, std::span<const int32_t> kv_len, Filling& filling) const;
 

@@ -13,13 +13,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "backend/cuda/activations.h"
 #include "backend/executor.h"
-
-#ifdef __CUDACC__
-#define SPATE_KV_HD __host__ __device__
-#else
-#define SPATE_KV_HD
-#endif
 
 namespace spate::cuda {
 
@@ -35,40 +30,40 @@ struct KvLayer {
   KvType type;
 };
 
-SPATE_KV_HD constexpr int kv_elem_bytes(KvType type) {
+SPATE_HD constexpr int kv_elem_bytes(KvType type) {
   return type == KvType::kF16 ? 2 : 1;
 }
 
 // Bytes of a token's row in a plane, without scales. head_dim: a multiple of 16.
-SPATE_KV_HD constexpr int kv_row_bytes(KvType type, int head_dim) {
+SPATE_HD constexpr int kv_row_bytes(KvType type, int head_dim) {
   return head_dim * kv_elem_bytes(type);
 }
 
 // Of one head's keys (or values) in one page, scales included.
-SPATE_KV_HD constexpr int kv_plane_bytes(KvType type, int head_dim) {
+SPATE_HD constexpr int kv_plane_bytes(KvType type, int head_dim) {
   const int scales = type == KvType::kQ8_0 ? (head_dim + kKvBlock - 1) / kKvBlock : 0;
   return kPageTokens * (kv_row_bytes(type, head_dim) + 2 * scales);
 }
 
 // Of one layer's part of a page.
-SPATE_KV_HD constexpr int64_t kv_page_bytes(KvType type, int n_kv_heads, int head_dim) {
+SPATE_HD constexpr int64_t kv_page_bytes(KvType type, int n_kv_heads, int head_dim) {
   return int64_t{2} * n_kv_heads * kv_plane_bytes(type, head_dim);
 }
 
 // Where chunk `chunk` of a token's row is stored, in chunks from the row's start; `token` counts within the page. A row
 // of n chunks starts n chunks after the row before, so eight rows' chunks collide as often as n has factors of two: as
 // many bits of the token, its highest of three, are XORed in.
-SPATE_KV_HD constexpr int kv_chunk(int row_bytes, int token, int chunk) {
+SPATE_HD constexpr int kv_chunk(int row_bytes, int token, int chunk) {
   const int n = row_bytes / kKvChunkBytes;
   const int bits = n % 8 == 0 ? 3 : n % 4 == 0 ? 2 : n % 2 == 0 ? 1 : 0;
   return chunk ^ ((token & 7) >> (3 - bits));
 }
 
 // Where scales of q8_0 start in a plane, and which one belongs to a token and a block of dimensions (a float16 each).
-SPATE_KV_HD constexpr int kv_scales_offset(int head_dim) {
+SPATE_HD constexpr int kv_scales_offset(int head_dim) {
   return kPageTokens * head_dim;
 }
-SPATE_KV_HD constexpr int kv_scale_index(int token, int block) {
+SPATE_HD constexpr int kv_scale_index(int token, int block) {
   return block * kPageTokens + token;
 }
 

@@ -6,6 +6,10 @@
 // n_tokens_real and beyond are padding: kernels may compute on them, but write no KV for them and never fault on what
 // their inputs hold.
 //
+// A DeviceBatch, the attention's work lists and the KV pages of earlier steps must be complete before a step's first
+// kernel starts (a copy or a graph launch between two steps sees to that): kernels under dependent launch read them
+// ahead.
+//
 // Every function may be called inside a stream capture, allocates nothing, and never waits. A launch that fails is a
 // CudaError (cuda_check.h) that names the operation and the sizes. dependent_launch (DeviceProfile): launched with
 // programmatic dependent launch (launch.h).

@@ -1,0 +1,301 @@
+#include "backend/cuda/attention_plan.h"
+
+#include <algorithm>
+#include <tuple>
+
+#include "backend/cuda/attention_tiles.h"
+#include "base/check.h"
+
+namespace spate::cuda {
+
+namespace {
+
+// What an item costs beside its pages (queries loaded, results merged), in pages.
+constexpr int kItemCost = 2;
+// Pages a warp that are worth a part of its own: below, merging costs more than the part saves.
+constexpr int kMinPagesPerWarp = 2;
+constexpr int kMinPrefillPartPages = 32;
+
+constexpr int ceil_div(int a, int b) {
+  return (a + b - 1) / b;
+}
+constexpr int64_t round_up(int64_t bytes, int64_t unit) {
+  return (bytes + unit - 1) / unit * unit;
+}
+
+int pages_of(int n_tokens) {
+  return ceil_div(n_tokens, kPageTokens);
+}
+
+// Deals decode items out to CTAs, in order, so that all get the same cost.
+class Shares {
+ public:
+  Shares(int n_ctas, int64_t total_cost, int min_cost, int32_t* cta_start)
+      : n_ctas_(n_ctas), remaining_(total_cost), min_cost_(min_cost), cta_start_(cta_start) {
+    cta_start_[0] = 0;
+    open();
+  }
+
+  bool is_last() const { return cta_ == n_ctas_ - 1; }
+  bool has_items() const { return n_items_ > cta_start_[cta_]; }
+  int64_t left() const { return left_; }
+
+  void take(int cost, bool continues) {
+    ++n_items_;
+    left_ -= cost;
+    remaining_ -= continues ? cost - kItemCost : cost;
+    if (left_ <= 0) next();
+  }
+  void next() {
+    if (is_last()) return;
+    cta_start_[++cta_] = n_items_;
+    open();
+  }
+  // Returns how many items were dealt out.
+  int finish() {
+    for (int cta = cta_ + 1; cta <= n_ctas_; ++cta) cta_start_[cta] = n_items_;
+    return n_items_;
+  }
+
+ private:
+  void open() {
+    const int n_open = n_ctas_ - cta_;
+    left_ = std::max<int64_t>((remaining_ + n_open - 1) / n_open, min_cost_);
+  }
+
+  const int n_ctas_;
+  int64_t remaining_;
+  const int min_cost_;
+  int32_t* cta_start_;
+  int cta_ = 0, n_items_ = 0;
+  int64_t left_ = 0;
+};
+
+}  // namespace
+
+// The block being filled.
+struct AttentionPlanner::Filling {
+  int32_t* cta_start;
+  int32_t* n_prefill;
+  AttentionItem* items;
+  int n_items = 0;
+  int decode_rows = 0;  // the most rows of a decode item
+  int n_decode_partials = 0, n_prefill_partials = 0, n_counters = 0;
+
+  void add(const AttentionItem& item) { items[n_items++] = item; }
+
+  // The last n_parts items are parts of one.
+  void join_parts(int n_parts, int* n_partials) {
+    if (n_parts == 1) return;
+    for (int p = 0; p < n_parts; ++p) {
+      AttentionItem& item = items[n_items - n_parts + p];
+      item.part = p;
+      item.n_parts = n_parts;
+      item.first_partial = *n_partials;
+      item.counter = n_counters;
+    }
+    *n_partials += n_parts;
+    ++n_counters;
+  }
+};
+
+bool AttentionGrid::covers(const AttentionGrid& plan) const {
+  const bool decode = plan.decode_rows == 0 || (plan.decode_ctas == decode_ctas && plan.decode_warps == decode_warps &&
+                                                plan.decode_rows <= decode_rows);
+  const bool prefill =
+      plan.prefill_ctas == 0 || (plan.prefill_ctas <= prefill_ctas && plan.prefill_rows == prefill_rows);
+  return decode && prefill;
+}
+
+AttentionPlanner::AttentionPlanner(const AttentionShape& shape, const DeviceProfile& profile, int max_seqs,
+                                   int max_step_tokens, int max_context)
+    : shape_(shape),
+      decode_ctas_(profile.n_sms),
+      decode_warps_(decode_warps(shape.kv_type, shape.head_dim, profile.shared_bytes_per_block)),
+      n_sms_(profile.n_sms),
+      split_pages_(profile.attention_split_pages),
+      max_seqs_(max_seqs),
+      max_step_tokens_(max_step_tokens),
+      max_pages_(pages_of(max_context)) {
+  SPATE_CHECK(has_attention_kernel(shape.head_dim), "head size {}", shape.head_dim);
+  SPATE_CHECK(n_sms_ > 0 && max_seqs > 0 && max_step_tokens > 0 && max_context > 0, "{} SMs, {} sequences, {} tokens",
+              n_sms_, max_seqs, max_step_tokens);
+  const int64_t pairs = int64_t{max_seqs} * shape.n_kv_heads;
+  const int64_t decode_items = split_pages_ > 0 ? pairs * ceil_div(max_pages_, split_pages_) : pairs + decode_ctas_;
+  const int64_t tiles = int64_t{max_step_tokens} * shape.group() / kPrefillTileRows + max_seqs;
+  const int64_t prefill_items = tiles * shape.n_kv_heads + max_prefill_parts();
+  work_bytes_ = items_offset() + (decode_items + prefill_items) * static_cast<int64_t>(sizeof(AttentionItem));
+}
+
+int64_t AttentionPlanner::items_offset() const {
+  return round_up((decode_ctas_ + 2) * static_cast<int64_t>(sizeof(int32_t)), alignof(AttentionItem));
+}
+
+// A share of KV is 2 n_sms-th of all, and only items over 3/2 of it are split: their parts are fewer than 5/3 as many.
+int AttentionPlanner::max_prefill_parts() const {
+  return 4 * n_sms_;
+}
+
+AttentionScratchSize AttentionPlanner::scratch_size() const {
+  // A CTA's share begins and ends at most one split item each.
+  const int64_t pairs = int64_t{max_seqs_} * shape_.n_kv_heads;
+  const int64_t parts = split_pages_ > 0 ? pairs * ceil_div(max_pages_, split_pages_) : int64_t{2} * decode_ctas_;
+  const int64_t counters = (split_pages_ > 0 ? pairs : decode_ctas_) + max_prefill_parts();
+  return {.decode_elems = parts * partial_elems(kDecodeTileRows, shape_.head_dim),
+          .prefill_elems = max_prefill_parts() * partial_elems(kPrefillTileRows, shape_.head_dim),
+          .n_counters = static_cast<int>(counters)};
+}
+
+AttentionWork AttentionPlanner::work_at(const std::byte* device_block) const {
+  const auto* ints = reinterpret_cast<const int32_t*>(device_block);
+  return {.cta_start = ints,
+          .n_prefill = ints + decode_ctas_ + 1,
+          .items = reinterpret_cast<const AttentionItem*>(device_block + items_offset()),
+          .decode_ctas = decode_ctas_};
+}
+
+AttentionPlanner::Planned AttentionPlanner::plan(std::span<const int32_t> q_start, std::span<const int32_t> kv_len,
+                                                 std::span<std::byte> block) {
+  const int n_seqs = static_cast<int>(kv_len.size());
+  SPATE_CHECK(q_start.size() == kv_len.size() + 1 && n_seqs <= max_seqs_ && q_start[n_seqs] <= max_step_tokens_,
+              "{} sequences, {} query ranges", n_seqs, q_start.size());
+  SPATE_CHECK(static_cast<int64_t>(block.size()) >= work_bytes_, "{} bytes for a plan of up to {}", block.size(),
+              work_bytes_);
+  auto* ints = reinterpret_cast<int32_t*>(block.data());
+  Filling filling{.cta_start = ints,
+                  .n_prefill = ints + decode_ctas_ + 1,
+                  .items = reinterpret_cast<AttentionItem*>(block.data() + items_offset())};
+  plan_decode(q_start, kv_len, filling);
+  const int n_decode = filling.n_items;
+  plan_prefill(q_start, kv_len, filling);
+  *filling.n_prefill = filling.n_items - n_decode;
+  AttentionGrid grid;
+  if (filling.decode_rows > 0) {
+    grid.decode_ctas = decode_ctas_;
+    grid.decode_warps = decode_warps_;
+    grid.decode_rows = filling.decode_rows <= 8 ? 8 : 16;
+  }
+  if (*filling.n_prefill > 0) {
+    grid.prefill_ctas = *filling.n_prefill;
+    grid.prefill_rows = kPrefillTileRows;
+  }
+  return {.grid = grid, .used_bytes = items_offset() + filling.n_items * static_cast<int64_t>(sizeof(AttentionItem))};
+}
+
+AttentionGrid AttentionPlanner::decode_grid(int n_seqs) const {
+  if (is_decode(1))
+    return {.decode_ctas = decode_ctas_, .decode_warps = decode_warps_, .decode_rows = shape_.group() <= 8 ? 8 : 16};
+  const int tiles = n_seqs * ceil_div(shape_.group(), kPrefillTileRows);
+  return {.prefill_ctas = tiles * shape_.n_kv_heads + max_prefill_parts(), .prefill_rows = kPrefillTileRows};
+}
+
+bool AttentionPlanner::is_decode(int n_q) const {
+  return n_q * shape_.group() <= kDecodeTileRows;
+}
+
+void AttentionPlanner::plan_decode(std::span<const int32_t> q_start, std::span<const int32_t> kv_len,
+                                   Filling& filling) const {
+  const int n_seqs = static_cast<int>(kv_len.size());
+  const int min_pages = kMinPagesPerWarp * decode_warps_;
+  int64_t total = 0;
+  for (int s = 0; s < n_seqs; ++s) {
+    if (!is_decode(q_start[s + 1] - q_start[s])) continue;
+    const int pages = pages_of(kv_len[s]);
+    total += pages + kItemCost * (split_pages_ > 0 ? ceil_div(pages, split_pages_) : 1);
+  }
+  Shares shares(decode_ctas_, total * shape_.n_kv_heads, min_pages + kItemCost, filling.cta_start);
+
+  // How many of the `rest` pages of a sequence the CTA in turn takes; 0: none, the next CTA is to go on.
+  const auto pages_to_take = [&](int rest) {
+    if (split_pages_ > 0) return std::min(rest, split_pages_);
+    if (shares.is_last() || rest + kItemCost <= shares.left()) return rest;
+    const int fitting = static_cast<int>(shares.left()) - kItemCost;
+    if (fitting < min_pages) return shares.has_items() ? 0 : rest;
+    return rest - fitting < min_pages ? rest : fitting;
+  };
+
+  for (int s = 0; s < n_seqs; ++s) {
+    const int n_q = q_start[s + 1] - q_start[s], pages = pages_of(kv_len[s]);
+    if (!is_decode(n_q)) continue;
+    filling.decode_rows = std::max(filling.decode_rows, n_q * shape_.group());
+    for (int head = 0; head < shape_.n_kv_heads; ++head) {
+      int n_parts = 0;
+      for (int first = 0; first < pages;) {
+        const int n = pages_to_take(pages - first);
+        if (n == 0) {
+          shares.next();
+          continue;
+        }
+        filling.add({.seq = s,
+                     .kv_head = head,
+                     .q_start = q_start[s],
+                     .n_q = n_q,
+                     .kv_len = kv_len[s],
+                     .first_page = first,
+                     .end_page = first + n,
+                     .first_row = 0,
+                     .part = 0,
+                     .n_parts = 1,
+                     .first_partial = 0,
+                     .counter = 0});
+        first += n;
+        ++n_parts;
+        shares.take(n + kItemCost, split_pages_ == 0 && first < pages);
+      }
+      filling.join_parts(n_parts, &filling.n_decode_partials);
+    }
+  }
+  SPATE_CHECK(shares.finish() == filling.n_items, "{} decode items", filling.n_items);
+}
+
+void AttentionPlanner::plan_prefill(std::span<const int32_t> q_start, std::span<const int32_t> kv_len,
+                                    Filling& filling) const {
+  const int n_seqs = static_cast<int>(kv_len.size()), group = shape_.group();
+  const int first_item = filling.n_items;
+  // Calls visit(sequence, first row of a tile, pages that its last row sees) for every tile of a KV head.
+  const auto for_tiles = [&](const auto& visit) {
+    for (int s = 0; s < n_seqs; ++s) {
+      const int n_q = q_start[s + 1] - q_start[s];
+      if (is_decode(n_q)) continue;
+      for (int row = 0; row < n_q * group; row += kPrefillTileRows) {
+        const int last_token = (std::min(row + kPrefillTileRows, n_q * group) - 1) / group;
+        visit(s, row, pages_of(kv_len[s] - n_q + last_token + 1));
+      }
+    }
+  };
+  int64_t n_tiles = 0, total_pages = 0;
+  for_tiles([&](int, int, int pages) {
+    n_tiles += shape_.n_kv_heads;
+    total_pages += int64_t{pages} * shape_.n_kv_heads;
+  });
+  const bool split = split_pages_ == 0 && n_tiles < 2 * n_sms_;
+  const auto share =
+      static_cast<int>(std::max<int64_t>(kMinPrefillPartPages, (total_pages + 2 * n_sms_ - 1) / (2 * n_sms_)));
+  for_tiles([&](int s, int row, int pages) {
+    const int n_parts = split && 2 * pages > 3 * share ? ceil_div(pages, share) : 1;
+    for (int head = 0; head < shape_.n_kv_heads; ++head) {
+      for (int part = 0; part < n_parts; ++part)
+        filling.add({.seq = s,
+                     .kv_head = head,
+                     .q_start = q_start[s],
+                     .n_q = q_start[s + 1] - q_start[s],
+                     .kv_len = kv_len[s],
+                     .first_page = static_cast<int32_t>(int64_t{pages} * part / n_parts),
+                     .end_page = static_cast<int32_t>(int64_t{pages} * (part + 1) / n_parts),
+                     .first_row = row,
+                     .part = 0,
+                     .n_parts = 1,
+                     .first_partial = 0,
+                     .counter = 0});
+      filling.join_parts(n_parts, &filling.n_prefill_partials);
+    }
+  });
+  // The longest first, so that no long item starts last; tiles of one head beside each other share its KV in L2.
+  std::sort(filling.items + first_item, filling.items + filling.n_items,
+            [](const AttentionItem& a, const AttentionItem& b) {
+              return std::tuple(a.first_page - a.end_page, a.seq, a.kv_head, a.first_row, a.part) <
+                     std::tuple(b.first_page - b.end_page, b.seq, b.kv_head, b.first_row, b.part);
+            });
+}
+
+}  // namespace spate::cuda
