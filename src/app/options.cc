@@ -42,10 +42,33 @@ Result<std::string> model_path(const std::string& given) {
                                               folders.back().string()));
 }
 
+int DeviceOptions::gpu_index() const {
+  const size_t colon = device.find(':');
+  return colon == std::string::npos ? 0 : parse_number<int>(std::string_view(device).substr(colon + 1)).value_or(0);
+}
+
 void add_device_options(CLI::App& parser, DeviceOptions& options) {
-  parser.add_option("--device", options.device, "where the model runs; default auto: the best there is")
-      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+  const auto is_device = [](const std::string& name) -> std::string {
+    constexpr std::string_view kNumbered = "cuda:";
+    if (name == "auto" || name == "cpu" || name == "cuda") return {};
+    if (name.starts_with(kNumbered)) {
+      const auto index = parse_number<int>(std::string_view(name).substr(kNumbered.size()));
+      if (index && *index >= 0) return {};
+    }
+    return fmt::format("'{}' is no device; there are auto, cpu, cuda and cuda:N", name);
+  };
+  parser.add_option("--device", options.device, "where the model runs: auto (default), cpu, cuda, cuda:N")
+      ->check(is_device)
       ->type_name("NAME")
+      ->group(kDeviceGroup);
+  parser.add_option("--kv-type", options.kv_type, "what a GPU keeps keys and values in: f16 (default), q8_0, fp8")
+      ->check(CLI::IsMember({"f16", "q8_0", "fp8"}))
+      ->type_name("NAME")
+      ->group(kDeviceGroup);
+  add_repeatable(
+      parser, "--tune", [&options](const std::string& text) { options.tune.push_back(text); },
+      "set a threshold of a GPU's kernels, for experiments; may be repeated")
+      ->type_name("NAME=VALUE")
       ->group(kDeviceGroup);
   add_number(parser, "--threads", options.n_threads, 1, 1024, "processor threads; default: the physical cores")
       ->group(kDeviceGroup);

@@ -50,10 +50,15 @@ Result<std::string> model_path(const std::string& given);
 
 // Where the model runs.
 struct DeviceOptions {
-  std::string device = "auto";  // auto | cpu | cuda
+  std::string device = "auto";  // auto | cpu | cuda | cuda:N
   int n_threads = 0;            // 0: the physical cores
   std::string isa;              // empty: SPATE_ISA, else the best the processor has
   bool no_repack = false;
+  std::string kv_type = "f16";    // of a GPU's KV cache: f16 | q8_0 | fp8
+  std::vector<std::string> tune;  // NAME=VALUE, thresholds of a GPU's kernels
+
+  // Which GPU is meant, if one is.
+  int gpu_index() const;
 };
 void add_device_options(CLI::App& parser, DeviceOptions& options);
 

@@ -228,7 +228,7 @@ TEST(Run, WhatCannotRun_IsOneLineWithItsExitCode) {
                                          {{"-p", "x", "--stop", ""}, 2, "stop string"},
                                          {{"-p", "x", "--logit-bias", "16384=1"}, 2, "16384"},
                                          {{"-f", "/nonexistent/prompt.txt"}, 3, "/nonexistent/prompt.txt"},
-                                         {{"-p", "x", "--device", "cuda"}, 5, "CUDA"},
+                                         {{"-p", "x", "--device", "cuda:99"}, 5, "CUDA"},
                                          {{"-p", kPrompt, "--ctx", "11"}, 6, "context of 11"}}) {
     std::vector<std::string> arguments{"run"};
     arguments.insert(arguments.end(), c.arguments.begin(), c.arguments.end());

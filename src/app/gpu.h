@@ -1,0 +1,44 @@
+// The GPU, for a program that may have been built without a GPU backend or run where there is none. Two files implement
+// this, and the build takes one: gpu_cuda.cc or gpu_none.cc.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "app/options.h"
+#include "backend/device_peaks.h"
+#include "backend/executor.h"
+#include "base/error.h"
+#include "model/model.h"
+
+namespace spate::app {
+
+// What a part of a device's memory is for.
+struct MemoryUse {
+  std::string purpose;
+  int64_t n_bytes;
+};
+// Of a model with given limits, on a device.
+struct MemoryReport {
+  std::string device;
+  std::vector<MemoryUse> uses;
+  int64_t kv_tokens = 0;
+  int64_t available_bytes = 0;  // for all of it; 0: not known, there is no such device here
+};
+
+// Whether there is the GPU that the options name. Error kUnsupported: this build has no GPU backend or no code for that
+// one, there is no driver, or no such device; kBackend: it does not answer.
+Result<void> find_gpu(const DeviceOptions& options);
+
+// Error as make_cuda_executor(), and kUsage for options that it does not take.
+Result<std::unique_ptr<Executor>> make_gpu_executor(const std::shared_ptr<const Model>& model,
+                                                    const DeviceOptions& options, const ExecutorLimits& limits,
+                                                    const std::function<void(double fraction)>& progress);
+
+// Without making anything; also where there is no GPU. Error kUnsupported: this build has no GPU backend;
+// kOutOfResources: it would not fit.
+Result<MemoryReport> gpu_memory(const Model& model, const DeviceOptions& options, const ExecutorLimits& limits);
+
+}  // namespace spate::app
