@@ -9,6 +9,7 @@
 #include "backend/cuda/cuda_check.h"
 #include "backend/cuda/cuda_weights.h"
 #include "backend/cuda/forward.h"
+#include "backend/cuda/gemm.h"
 #include "backend/cuda/step_block.h"
 #include "backend/cuda/step_graphs.h"
 #include "backend/cuda/workspace.h"
@@ -70,6 +71,7 @@ class CudaExecutorImpl final : public CudaExecutor {
   };
 
   void make_pool();
+  void open_gemm();
   void warm_up();
   void capture();
   void capture_bucket(StepGraphs& graphs);
@@ -88,7 +90,8 @@ class CudaExecutorImpl final : public CudaExecutor {
   Stream stream_;
   CudaWeights weights_;
   AttentionPlanner planner_;
-  DeviceArena memory_;  // of everything below that is neither weights nor KV pages
+  DeviceArena memory_;          // of everything below that is neither weights nor KV pages
+  std::unique_ptr<Gemm> gemm_;  // null: this machine has none, or no step is long enough for it
   Workspace workspace_;
   SlotTable slots_;
   std::byte* device_block_;  // [plan_.block_bytes] of the step that runs; the stream orders its uses
@@ -118,6 +121,7 @@ CudaExecutorImpl::CudaExecutorImpl(std::shared_ptr<const Model> model, const Mem
       slots_({.max_seqs = plan.limits.max_seqs, .vocab_size = spec_.vocab_size}, memory_),
       device_block_(memory_.take<std::byte>(plan.block_bytes)) {
   make_pool();
+  open_gemm();
   for (Step& step : steps_) {
     step.block = PinnedMemory("a step's block", plan_.block_bytes);
     step.output = PinnedMemory("a step's output", max_step_output_bytes(spec_, plan_.limits));
@@ -134,6 +138,17 @@ void CudaExecutorImpl::make_pool() {
     kv_.push_back({.pages = pool_.data() + layer * plan_.limits.n_pages * page_bytes,
                    .page_bytes = page_bytes,
                    .type = plan_.kv_type});
+}
+
+void CudaExecutorImpl::open_gemm() {
+  if (plan_.limits.max_step_tokens < profile_.gemm_min_tokens) return;
+  Result<std::unique_ptr<Gemm>> gemm = Gemm::open();
+  if (gemm) {
+    gemm_ = std::move(*gemm);
+    workspace_.matmul.gemm = gemm_.get();
+  } else {
+    log::warn("long prompts will be slower to read: {}", gemm.error().message);
+  }
 }
 
 std::string CudaExecutorImpl::description() const {
@@ -209,6 +224,8 @@ StepId CudaExecutorImpl::enqueue(const StepBatch& batch) {
   }
   for (const int32_t row : batch.from_row)
     SPATE_CHECK(row < n_previous_rows_, "a token is to come from row {} of {}", row, n_previous_rows_);
+  SPATE_CHECK(batch.n_rows() <= max_step_rows(plan_.limits), "{} rows of a step of at most {}", batch.n_rows(),
+              max_step_rows(plan_.limits));
   n_previous_rows_ = batch.n_rows();
   Step& step = steps_[id % kMaxStepsInFlight];
   step.rows = batch.rows;
@@ -243,6 +260,8 @@ void CudaExecutorImpl::launch(const StepBatch& batch, Step& step) {
                                cudaMemcpyHostToDevice, stream_.get()),
                "copying {} bytes of a step of {} tokens to the device", end - begin, n_tokens);
   };
+  SPATE_CHECK(row_plan_.output_bytes <= step.output.n_bytes(), "{} bytes of output where there is room for {}",
+              row_plan_.output_bytes, step.output.n_bytes());
   copy(0, filled.head_bytes);
   copy(filled.tail_begin, filled.tail_end);
 

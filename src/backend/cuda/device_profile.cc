@@ -120,15 +120,16 @@ Result<DeviceProfile> probe_device(int device) {
   int n_devices = 0;
   if (const cudaError_t code = cudaGetDeviceCount(&n_devices); code != cudaSuccess || n_devices == 0) {
     cudaGetLastError();  // it would be reported again by the next check
-    return Error::backend(fmt::format("no CUDA device can be used: {}",
-                                      code == cudaSuccess ? "the driver sees none" : cudaGetErrorString(code)));
+    return Error::unsupported(fmt::format("no CUDA device can be used: {}",
+                                          code == cudaSuccess ? "the driver sees none" : cudaGetErrorString(code)));
   }
   if (device < 0 || device >= n_devices)
-    return Error::backend(fmt::format("there is no CUDA device {}; there are {}, numbered from 0", device, n_devices));
+    return Error::unsupported(
+        fmt::format("there is no CUDA device {}; there are {}, numbered from 0", device, n_devices));
   try {
     DeviceProfile profile = read_properties(device);
     if (!built_for(profile.capability))
-      return Error::backend(
+      return Error::unsupported(
           fmt::format("{} has compute capability {}.{}; this build has code for {} only: build with "
                       "-DCMAKE_CUDA_ARCHITECTURES={}",
                       profile.name, profile.capability / 10, profile.capability % 10, SPATE_CUDA_ARCHITECTURES,

@@ -34,7 +34,8 @@ struct DeviceProfile {
   Result<void> tune(std::string_view assignment);
 };
 
-// Error (kBackend): no driver, no device, or one that this build has no code for.
+// Error (kUnsupported): no driver, no such device, or one that this build has no code for; kBackend: it does not
+// answer.
 Result<DeviceProfile> probe_device(int device);
 
 }  // namespace spate::cuda

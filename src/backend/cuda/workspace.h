@@ -48,7 +48,7 @@ int64_t max_step_output_bytes(const ModelSpec& spec, const ExecutorLimits& limit
 int64_t workspace_bytes(const ModelSpec& spec, const ExecutorLimits& limits, const DeviceProfile& profile,
                         const AttentionScratchSize& attention);
 
-// arena: zeroed. The columns that pad the activations, and the counters, stay zero.
+// arena: zeroed. The columns that pad the activations, and the counters, stay zero. matmul.gemm is left to the caller.
 Workspace make_workspace(const ModelSpec& spec, const ExecutorLimits& limits, const DeviceProfile& profile,
                          const AttentionScratchSize& attention, DeviceArena& arena);
 
