@@ -23,7 +23,7 @@ struct MemoryUse {
 // Of a model with given limits, on a device.
 struct MemoryReport {
   std::string device;
-  std::vector<MemoryUse> uses;
+  std::vector<MemoryUse> uses = {};
   int64_t kv_tokens = 0;
   int64_t available_bytes = 0;  // for all of it; 0: not known, there is no such device here
 };
@@ -36,6 +36,9 @@ Result<void> find_gpu(const DeviceOptions& options);
 Result<std::unique_ptr<Executor>> make_gpu_executor(const std::shared_ptr<const Model>& model,
                                                     const DeviceOptions& options, const ExecutorLimits& limits,
                                                     const std::function<void(double fraction)>& progress);
+
+// What the GPU that the options name can do at most, measured now. Error as find_gpu().
+Result<DevicePeaks> measure_gpu_peaks(const DeviceOptions& options);
 
 // Without making anything; also where there is no GPU. Error kUnsupported: this build has no GPU backend;
 // kOutOfResources: it would not fit.

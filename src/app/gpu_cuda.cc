@@ -4,6 +4,7 @@
 #include "app/gpu.h"
 #include "backend/cuda/cuda_check.h"
 #include "backend/cuda/cuda_executor.h"
+#include "backend/cuda/cuda_peaks.h"
 #include "backend/cuda/device_memory.h"
 
 namespace spate::app {
@@ -57,6 +58,11 @@ Result<std::unique_ptr<Executor>> make_gpu_executor(const std::shared_ptr<const 
                                                                            .n_threads = upload_threads(options),
                                                                            .progress = progress}));
   return executor;
+}
+
+Result<DevicePeaks> measure_gpu_peaks(const DeviceOptions& options) {
+  SPATE_TRY(const cuda::DeviceProfile profile, profile_of(options));
+  return cuda::measure_peaks(profile);
 }
 
 Result<MemoryReport> gpu_memory(const Model& model, const DeviceOptions& options, const ExecutorLimits& limits) {

@@ -19,6 +19,10 @@ Result<std::unique_ptr<Executor>> make_gpu_executor(const std::shared_ptr<const 
   return no_backend();
 }
 
+Result<DevicePeaks> measure_gpu_peaks(const DeviceOptions&) {
+  return no_backend();
+}
+
 Result<MemoryReport> gpu_memory(const Model&, const DeviceOptions&, const ExecutorLimits&) {
   return no_backend();
 }
