@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "backend/cuda/activations.h"
 #include "backend/cuda/device_memory.h"
 #include "backend/executor.h"
 
@@ -17,7 +18,7 @@ namespace spate::cuda {
 inline constexpr int kRunLogits = 128;
 
 // Floats from one row of logits to the next. What lies past the vocabulary is never looked at.
-constexpr int64_t logits_stride(int vocab_size) {
+SPATE_HD constexpr int64_t logits_stride(int vocab_size) {
   return (static_cast<int64_t>(vocab_size) + kRunLogits - 1) / kRunLogits * kRunLogits;
 }
 
