@@ -113,7 +113,7 @@ __device__ __forceinline__ void write_rows(const AttentionParams& p, const Atten
 }
 
 template <KvType kType, int kDim>
-__global__ void __launch_bounds__(kThreads) attention_prefill_kernel(const AttentionParams p) {
+__global__ void __launch_bounds__(kThreads, kDim > 128 ? 1 : 3) attention_prefill_kernel(const AttentionParams p) {
   extern __shared__ __align__(128) std::byte shared[];
   using Stages = PageStages<kType, kDim>;
   constexpr int kStageTokens = Stages::kStagePages * kPageTokens;
