@@ -161,6 +161,8 @@ AttentionPlanner::Planned AttentionPlanner::plan(std::span<const int32_t> q_star
               "{} sequences, {} query ranges", n_seqs, q_start.size());
   SPATE_CHECK(static_cast<int64_t>(block.size()) >= work_bytes_, "{} bytes for a plan of up to {}", block.size(),
               work_bytes_);
+  SPATE_CHECK(reinterpret_cast<uintptr_t>(block.data()) % alignof(AttentionItem) == 0,
+              "the plan's block is not aligned");
   auto* ints = reinterpret_cast<int32_t*>(block.data());
   Filling filling{.cta_start = ints,
                   .n_prefill = ints + decode_ctas_ + 1,
@@ -211,7 +213,7 @@ void AttentionPlanner::plan_decode(std::span<const int32_t> q_start, std::span<c
     if (shares.is_last() || rest + kItemCost <= shares.left()) return rest;
     const int fitting = static_cast<int>(shares.left()) - kItemCost;
     if (fitting < min_pages) return shares.has_items() ? 0 : rest;
-    return rest - fitting < min_pages ? rest : fitting;
+    return rest - fitting < decode_warps_ ? rest : fitting;
   };
 
   for (int s = 0; s < n_seqs; ++s) {
