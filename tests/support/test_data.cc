@@ -8,17 +8,23 @@
 
 namespace spate::testing {
 
+std::string source_path(const std::string& name) {
+  // Tests that were built elsewhere run from the root of a copy of the tree.
+  static const bool is_here = std::filesystem::exists(SPATE_SOURCE_DIR "/tests/fixtures");
+  return (is_here ? std::string(SPATE_SOURCE_DIR) : std::filesystem::current_path().string()) + "/" + name;
+}
+
 std::string fixture_path(const std::string& name) {
-  return std::string(SPATE_SOURCE_DIR "/tests/fixtures/") + name;
+  return source_path("tests/fixtures/" + name);
 }
 
 std::string bundled_model_path() {
-  return SPATE_SOURCE_DIR "/models/classics-33m-Q4_K_M.gguf";
+  return source_path("models/classics-33m-Q4_K_M.gguf");
 }
 
 std::string shared_path(const std::string& name) {
   const std::string& folder = env_options().test_data;
-  return (folder.empty() ? std::string(SPATE_SOURCE_DIR "/../shared") : folder) + "/" + name;
+  return (folder.empty() ? source_path("../shared") : folder) + "/" + name;
 }
 
 bool has_shared(const std::string& name) {

@@ -6,6 +6,9 @@
 
 namespace spate::testing {
 
+// <source tree>/<name>. The tree is where the tests were built or, where that is gone, the working directory.
+std::string source_path(const std::string& name);
+
 // tests/fixtures/<name>; always there.
 std::string fixture_path(const std::string& name);
 

@@ -1,0 +1,289 @@
+// The CUDA executor against the float32 reference on models of every architecture, type and head size, and a sequence
+// alone against the same one in whatever company.
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <deque>
+#include <gtest/gtest.h>
+#include <random>
+#include <set>
+
+#include "backend/reference/reference_executor.h"
+
+#include "cuda_models.h"
+#include "device_vector.h"
+#include "support/executor_driver.h"
+#include "support/test_data.h"
+
+namespace spate::cuda::testing {
+namespace {
+
+using spate::testing::pages_of;
+using spate::testing::score_tokens;
+using spate::testing::Scored;
+using spate::testing::TemporaryFolder;
+
+constexpr ExecutorLimits kLimits{.max_seqs = 64, .max_step_tokens = 512, .n_pages = 512};
+// Of log-probabilities, where logits have a deviation of about 1: a dropped bias, a wrong rotation or another row's
+// activations are off by that much, float16 activations by some thousandths.
+constexpr double kMaxError = 0.05, kMaxDeviation = 0.01;
+// Two passes that differ in rounding may disagree about tokens that are this close (design.md).
+constexpr float kMargin = 0.03f;
+
+class CudaExecutorModels : public ::testing::TestWithParam<NamedModel> {
+ protected:
+  void SetUp() override {
+    SPATE_REQUIRE_GPU();
+    model_ = make_model(GetParam().model, folder_.path("model.gguf"));
+    ASSERT_NE(model_, nullptr);
+  }
+  std::vector<int32_t> tokens(int n, uint32_t seed) const { return random_tokens(n, model_->spec().vocab_size, seed); }
+
+  TemporaryFolder folder_;
+  std::shared_ptr<const Model> model_;
+};
+
+void expect_close(const std::vector<float>& actual, const std::vector<float>& expected, const std::string& what) {
+  ASSERT_EQ(actual.size(), expected.size()) << what;
+  double worst = 0, squares = 0;
+  for (size_t i = 0; i < actual.size(); ++i) {
+    const double difference = std::abs(static_cast<double>(actual[i]) - expected[i]);
+    worst = std::isnan(difference) ? INFINITY : std::max(worst, difference);
+    squares += difference * difference;
+  }
+  const double deviation = std::sqrt(squares / static_cast<double>(actual.size()));
+  std::printf("%s: log-probabilities off by %.5f at worst, %.5f root mean square\n", what.c_str(), worst, deviation);
+  EXPECT_LT(worst, kMaxError) << what;
+  EXPECT_LT(deviation, kMaxDeviation) << what;
+}
+
+TEST_P(CudaExecutorModels, EveryStepSize_CloseToReference) {
+  auto reference = make_reference_executor(model_, kLimits, 2);
+  ASSERT_TRUE(reference.ok());
+  const auto executor = make_executor(model_, kLimits);
+  ASSERT_NE(executor, nullptr);
+  const std::vector<int32_t> given = tokens(600, 3);
+  const Scored expected = score_tokens(**reference, given);
+  for (int step_tokens : {1, 2, 3, 7, 8, 17, 33, 64, 129, 512})
+    expect_close(score_tokens(*executor, given, {.step_tokens = step_tokens}).next_logprob, expected.next_logprob,
+                 fmt::format("{}, {} tokens a step", GetParam().name, step_tokens));
+}
+
+TEST_P(CudaExecutorModels, EveryKvType_CloseToReference) {
+  auto reference = make_reference_executor(model_, kLimits, 2);
+  ASSERT_TRUE(reference.ok());
+  const std::vector<int32_t> given = tokens(200, 4);
+  const Scored expected = score_tokens(**reference, given);
+  for (const KvType type : {KvType::kQ8_0, KvType::kFp8}) {
+    const auto executor = make_executor(model_, kLimits, [&](CudaExecutorOptions& options) { options.kv_type = type; });
+    ASSERT_NE(executor, nullptr);
+    for (int step_tokens : {1, 64}) {
+      const Scored actual = score_tokens(*executor, given, {.step_tokens = step_tokens});
+      ASSERT_EQ(actual.next_logprob.size(), given.size());
+      double squares = 0;
+      for (size_t i = 0; i < given.size(); ++i)
+        squares += std::pow(actual.next_logprob[i] - expected.next_logprob[i], 2);
+      const double deviation = std::sqrt(squares / static_cast<double>(given.size()));
+      std::printf("%s, %s keys and values, %d tokens a step: %.5f root mean square\n", GetParam().name,
+                  std::string(kv_type_name(type)).c_str(), step_tokens, deviation);
+      EXPECT_LT(deviation, type == KvType::kQ8_0 ? 0.02 : 0.1);
+    }
+  }
+}
+
+// A sequence among others: how far it has come.
+struct Progress {
+  std::vector<int32_t> tokens;
+  std::vector<int32_t> pages;
+  Scored scored;
+  int n_done = 0;
+};
+
+// Adds n tokens of a sequence to a step, every one of them scored.
+void add_tokens(StepBatch& batch, Progress& sequence, int32_t slot, int n) {
+  if (sequence.n_done == 0) batch.slot_ops.push_back({.slot = slot});
+  for (int i = sequence.n_done; i < sequence.n_done + n; ++i) {
+    const int32_t target = i + 1 < static_cast<int>(sequence.tokens.size()) ? sequence.tokens[i + 1] : 0;
+    batch.rows.push_back(
+        {.token_index = batch.n_tokens(), .slot = slot, .kind = RowKind::kScore, .target = target, .n_logprobs = 2});
+    batch.tokens.push_back(sequence.tokens[i]);
+    batch.from_row.push_back(-1);
+  }
+  sequence.n_done += n;
+  batch.slot.push_back(slot);
+  batch.q_start.push_back(batch.n_tokens());
+  batch.kv_len.push_back(sequence.n_done);
+  PageTable& table = batch.groups[0];
+  table.pages.insert(table.pages.end(), sequence.pages.begin(), sequence.pages.begin() + pages_of(sequence.n_done));
+  table.start.push_back(static_cast<int32_t>(table.pages.size()));
+}
+
+// Runs all sequences together, two steps in flight. Each joins when its predecessors have come some way, decodes a
+// token a step, or now and then brings a chunk.
+void run_in_company(Executor& executor, std::vector<Progress>& sequences, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::deque<std::pair<StepId, std::vector<size_t>>> in_flight;  // and the sequence of each row
+  const auto collect = [&] {
+    const Result<StepOutput> output = executor.wait(in_flight.front().first);
+    ASSERT_TRUE(output.ok()) << output.error().message;
+    for (size_t r = 0; r < output->rows.size(); ++r) {
+      Scored& scored = sequences[in_flight.front().second[r]].scored;
+      scored.best.push_back(output->rows[r].token);
+      scored.next_logprob.push_back(output->rows[r].logprob);
+      scored.top.push_back(output->rows[r].top);
+    }
+    in_flight.pop_front();
+  };
+  for (int step = 0;; ++step) {
+    StepBatch batch;
+    batch.q_start = {0};
+    batch.groups.emplace_back().start = {0};
+    std::vector<size_t> rows;
+    bool left = false;
+    for (size_t s = 0; s < sequences.size(); ++s) {
+      Progress& sequence = sequences[s];
+      const int rest = static_cast<int>(sequence.tokens.size()) - sequence.n_done;
+      const int room = kLimits.max_step_tokens - batch.n_tokens();
+      left = left || rest > 0;
+      if (rest == 0 || room == 0 || step < static_cast<int>(s)) continue;
+      const int n = std::min({rest, room, random() % 16 == 0 ? 1 + static_cast<int>(random() % 90) : 1});
+      add_tokens(batch, sequence, static_cast<int32_t>(s), n);
+      rows.insert(rows.end(), n, s);
+    }
+    if (!left) break;
+    if (batch.n_tokens() == 0) continue;
+    in_flight.emplace_back(executor.enqueue(batch), std::move(rows));
+    if (in_flight.size() == kMaxStepsInFlight) collect();
+  }
+  while (!in_flight.empty()) collect();
+}
+
+TEST_P(CudaExecutorModels, SequenceInCompanyOf2To64_AgreesWithItselfAlone) {
+  const auto executor = make_executor(model_, kLimits);
+  ASSERT_NE(executor, nullptr);
+  for (const int n_seqs : {2, 5, 16, 33, 64}) {
+    std::mt19937 random(static_cast<uint32_t>(n_seqs));
+    std::vector<int32_t> pages(kLimits.n_pages);
+    for (size_t i = 0; i < pages.size(); ++i) pages[i] = static_cast<int32_t>(i);
+    std::shuffle(pages.begin(), pages.end(), random);
+    std::vector<Progress> sequences(n_seqs);
+    for (Progress& sequence : sequences) {
+      sequence.tokens = tokens(1 + static_cast<int>(random() % 200), static_cast<uint32_t>(random()));
+      for (int i = 0; i < pages_of(static_cast<int>(sequence.tokens.size())); ++i) {
+        sequence.pages.push_back(pages.back());
+        pages.pop_back();
+      }
+    }
+    run_in_company(*executor, sequences, static_cast<uint32_t>(n_seqs));
+    int n_compared = 0, n_differ = 0;
+    std::vector<float> alone_logprobs, together_logprobs;
+    for (const Progress& sequence : sequences) {
+      const Scored alone = score_tokens(*executor, sequence.tokens, {.step_tokens = 1, .n_logprobs = 2});
+      ASSERT_EQ(alone.best.size(), sequence.scored.best.size());
+      for (size_t i = 0; i < alone.best.size(); ++i) {
+        if (alone.top[i][0].logprob - alone.top[i][1].logprob <= kMargin) continue;
+        ++n_compared;
+        n_differ += alone.best[i] != sequence.scored.best[i];
+      }
+      alone_logprobs.insert(alone_logprobs.end(), alone.next_logprob.begin(), alone.next_logprob.end());
+      together_logprobs.insert(together_logprobs.end(), sequence.scored.next_logprob.begin(),
+                               sequence.scored.next_logprob.end());
+    }
+    std::printf("%s, %d sequences: %d of %d arg-max differ from alone\n", GetParam().name, n_seqs, n_differ,
+                n_compared);
+    EXPECT_GT(n_compared, 0);
+    EXPECT_EQ(n_differ, 0);
+    expect_close(together_logprobs, alone_logprobs, fmt::format("{}, {} sequences", GetParam().name, n_seqs));
+  }
+}
+
+TEST_P(CudaExecutorModels, HiddenRows_CloseToReference) {
+  auto reference = make_reference_executor(model_, kLimits, 1);
+  ASSERT_TRUE(reference.ok());
+  const auto executor = make_executor(model_, kLimits);
+  ASSERT_NE(executor, nullptr);
+  StepBatch batch;
+  batch.tokens = tokens(40, 9);
+  batch.from_row.assign(40, -1);
+  batch.slot_ops = {{.slot = 2}};
+  batch.slot = {2};
+  batch.q_start = {0, 40};
+  batch.kv_len = {40};
+  batch.groups = {{.start = {0, 2}, .pages = {7, 3}}};
+  batch.rows = {{.token_index = 3, .slot = 2, .kind = RowKind::kHidden},
+                {.token_index = 20, .slot = 2, .kind = RowKind::kScore, .target = 1},
+                {.token_index = 39, .slot = 2, .kind = RowKind::kHidden}};
+  const Result<StepOutput> expected = (*reference)->wait((*reference)->enqueue(batch));
+  const Result<StepOutput> actual = executor->wait(executor->enqueue(batch));
+  ASSERT_TRUE(expected.ok() && actual.ok());
+  EXPECT_NEAR(actual->rows[1].logprob, expected->rows[1].logprob, kMaxError);
+  for (size_t r : {size_t{0}, size_t{2}}) {
+    const std::vector<float>&a = actual->rows[r].hidden, &e = expected->rows[r].hidden;
+    ASSERT_EQ(a.size(), static_cast<size_t>(model_->spec().d_model));
+    double difference = 0, norm = 0;
+    for (size_t i = 0; i < a.size(); ++i) {
+      difference += std::pow(a[i] - e[i], 2);
+      norm += std::pow(e[i], 2);
+    }
+    EXPECT_LT(std::sqrt(difference / norm), 0.02) << "row " << r;
+  }
+}
+
+std::string model_name(const ::testing::TestParamInfo<NamedModel>& info) {
+  return info.param.name;
+}
+INSTANTIATE_TEST_SUITE_P(Models, CudaExecutorModels, ::testing::ValuesIn(random_models()), model_name);
+
+// The tokens that step N draws feed step N + 1 before the host has seen them.
+TEST(CudaExecutor, TokensFromThePreviousStep_SameAsTokensThroughTheHost) {
+  SPATE_REQUIRE_GPU();
+  TemporaryFolder folder;
+  const auto model = make_model({.types = {QuantType::kQ8_0}}, folder.path("model.gguf"));
+  const auto executor = make_executor(model, kLimits);
+  ASSERT_NE(executor, nullptr);
+  const auto run = [&](bool through_host, const SamplingParams& sampling) {
+    StepBatch batch;
+    batch.tokens = {5, 6, 7};
+    batch.from_row = {-1, -1, -1};
+    batch.slot_ops = {{.slot = 0, .sampling = sampling, .n_prompt_tokens = 3}};
+    batch.slot = {0};
+    batch.q_start = {0, 3};
+    batch.kv_len = {3};
+    batch.groups = {{.start = {0, 2}, .pages = {1, 2}}};
+    batch.rows = {{.token_index = 2, .slot = 0}};
+    std::vector<int32_t> drawn;
+    const auto take = [&](StepId step) {
+      const Result<StepOutput> output = executor->wait(step);
+      EXPECT_TRUE(output.ok());
+      drawn.push_back(output.ok() ? output->rows[0].token : 0);
+    };
+    StepId step = executor->enqueue(batch);
+    for (int i = 0; i < 40; ++i) {
+      if (through_host) take(step);
+      const StepId previous = step;
+      batch.slot_ops.clear();
+      batch.tokens = {through_host ? drawn.back() : 0};
+      batch.from_row = {through_host ? -1 : 0};
+      batch.q_start = {0, 1};
+      ++batch.kv_len[0];
+      batch.rows[0].token_index = 0;
+      step = executor->enqueue(batch);
+      if (!through_host) take(previous);
+    }
+    take(step);
+    return drawn;
+  };
+  for (const SamplingParams& sampling :
+       {SamplingParams{},
+        SamplingParams{
+            .repetition_penalty = 1.2f, .frequency_penalty = 0.1f, .temperature = 1.5f, .top_k = 50, .seed = 11}}) {
+    const std::vector<int32_t> expected = run(true, sampling);
+    EXPECT_EQ(run(false, sampling), expected);
+    if (sampling.temperature > 0) {
+      EXPECT_GT(std::set<int32_t>(expected.begin(), expected.end()).size(), 10u) << "the draws should differ";
+    }
+  }
+}
+
+}  // namespace
+}  // namespace spate::cuda::testing

@@ -1,0 +1,115 @@
+// Whole models on the GPU: the demo model's golden values, teacher-forced, and its perplexity, at every step size that
+// picks another kernel (design.md, "Numbers that must hold").
+#include "support/golden.h"
+
+#include <cmath>
+#include <cstdio>
+#include <gtest/gtest.h>
+
+#include "backend/reference/reference_executor.h"
+#include "base/file.h"
+#include "text/tokenizer.h"
+
+#include "cuda_models.h"
+#include "device_vector.h"
+#include "support/executor_driver.h"
+#include "support/test_data.h"
+
+namespace spate::cuda::testing {
+namespace {
+
+using spate::testing::bundled_model_path;
+using spate::testing::GoldenComparison;
+using spate::testing::has_shared;
+using spate::testing::perplexity;
+using spate::testing::shared_path;
+using spate::testing::source_path;
+
+constexpr int kStepSizes[] = {1, 4, 16, 64, 512};
+constexpr int kContext = 512;
+constexpr ExecutorLimits kLimits{.max_seqs = 4, .max_step_tokens = 512, .n_pages = 64};
+
+void expect_golden(const std::string& model_path, const char* golden, int min_compared) {
+  const auto executor = make_executor(open_model(model_path), kLimits);
+  ASSERT_NE(executor, nullptr);
+  const auto prompts = spate::testing::load_golden(golden);
+  for (int step_tokens : kStepSizes) {
+    const GoldenComparison c = compare_golden(*executor, prompts, 0.03f, step_tokens, 2);
+    std::printf(
+        "%s, %d tokens a step: %d of %d arg-max differ, log-probabilities within %.5f, top-16 logits within %.5f\n",
+        golden, step_tokens, c.n_differ, c.n_compared, c.worst_logprob, c.worst_top16);
+    EXPECT_GT(c.n_compared, min_compared);
+    EXPECT_EQ(c.n_differ, 0);
+    EXPECT_LT(c.worst_logprob, 0.05);
+    EXPECT_LT(c.worst_top16, 0.05);
+  }
+}
+
+TEST(CudaGolden, BundledModel_EveryStepSize_ArgMaxAsGolden) {
+  SPATE_REQUIRE_GPU();
+  expect_golden(bundled_model_path(), "golden-q4_k_m.json", 300);  // of 336
+}
+
+TEST(CudaGolden, F16Model_EveryStepSize_ArgMaxAsGolden) {
+  SPATE_REQUIRE_GPU();
+  SPATE_REQUIRE_SHARED("models/classics-33m-f16.gguf");
+  expect_golden(shared_path("models/classics-33m-f16.gguf"), "golden.json", 400);  // of 448
+}
+
+std::vector<int32_t> tokens_of(const Model& model, const std::string& text_path) {
+  const Result<std::string> text = read_file(text_path);
+  EXPECT_TRUE(text.ok());
+  Result<Vocab> vocab = Vocab::from_gguf(model.file());
+  EXPECT_TRUE(vocab.ok());
+  const Result<std::unique_ptr<Tokenizer>> tokenizer = Tokenizer::create(std::move(*vocab));
+  EXPECT_TRUE(tokenizer.ok());
+  return (*tokenizer)->encode(*text, {.parse_special = true, .add_special = false});
+}
+
+// Against our own reference on the same tokens, any text will do: the published one, or where it is absent this
+// project's own prose.
+TEST(CudaPerplexity, BundledModelEveryStepSize_WithinTwoPerMilleOfReference) {
+  SPATE_REQUIRE_GPU();
+  const auto model = open_model(bundled_model_path());
+  ASSERT_NE(model, nullptr);
+  const bool published = has_shared("text/willows.txt");
+  const std::vector<int32_t> tokens =
+      tokens_of(*model, published ? shared_path("text/willows.txt") : source_path("docs/architecture.md"));
+  constexpr int kChunks = 4;
+  auto reference = make_reference_executor(model, kLimits, 4);
+  ASSERT_TRUE(reference.ok());
+  const double expected = perplexity(**reference, tokens, kContext, kContext, kChunks);
+  const auto executor = make_executor(model, kLimits);
+  ASSERT_NE(executor, nullptr);
+  for (int step_tokens : kStepSizes) {
+    const double actual = perplexity(*executor, tokens, kContext, step_tokens, kChunks);
+    std::printf("%d tokens a step: %.4f, reference %.4f (%+.3f%%)\n", step_tokens, actual, expected,
+                (actual / expected - 1) * 100);
+    EXPECT_LT(std::abs(actual / expected - 1), 0.002);
+  }
+}
+
+TEST(CudaPerplexity, PublishedFigures_WithinFivePerMille) {
+  SPATE_REQUIRE_GPU();
+  struct Published {
+    const char* model;
+    const char* text;
+    double perplexity;
+  };
+  for (const Published& published : {Published{"models/classics-33m-Q4_K_M.gguf", "text/willows.txt", 70.9849},
+                                     Published{"models/classics-33m-f16.gguf", "text/willows.txt", 72.8494}}) {
+    SPATE_REQUIRE_SHARED(published.model);
+    SPATE_REQUIRE_SHARED(published.text);
+    const auto model = open_model(shared_path(published.model));
+    const auto executor = make_executor(model, kLimits);
+    ASSERT_NE(executor, nullptr);
+    const std::vector<int32_t> tokens = tokens_of(*model, shared_path(published.text));
+    const double actual = perplexity(*executor, tokens, kContext, kContext, 1 << 30);
+    std::printf("%s, %s: %.4f, published %.4f (%+.3f%%)\n", published.model, published.text, actual,
+                published.perplexity, (actual / published.perplexity - 1) * 100);
+    EXPECT_LT(std::abs(actual / published.perplexity - 1), 0.005);
+  }
+}
+
+}  // namespace
+}  // namespace spate::cuda::testing
