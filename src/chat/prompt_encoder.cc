@@ -38,12 +38,29 @@ class Authors {
 
 PromptEncoder::PromptEncoder(const Tokenizer& tokenizer, const ChatTemplate& chat_template, bool trust_messages)
     : tokenizer_(tokenizer), trust_messages_(trust_messages) {
-  const Vocab& vocab = tokenizer.vocab();
-  const auto note = [&](TokenId id, size_t, size_t) {
-    if (vocab.kinds[id] == TokenKind::kUserDefined && !is_blank(vocab.tokens[id])) spelt_.insert(id);
+  for (const bool with_tools : {false, true}) note_written({chat_template.source(with_tools), {}});
+  // Templates put some together: '<|' + message.role + '|>'.
+  const auto names = TemplateNames::of(tokenizer.vocab(), std::tm{});
+  const Message system{.role = "system", .content = "a"}, user{.role = "user", .content = "b"},
+      assistant{.role = "assistant", .content = "c"};
+  for (const std::vector<Message>& messages : {std::vector{system, user, assistant, user}, {user, assistant, user}}) {
+    Conversation conversation;
+    conversation.messages = messages;
+    if (const Result<Rendered> rendered = chat_template.render(conversation, names); rendered.ok())
+      note_written(*rendered);
+  }
+}
+
+// User-defined tokens in what the template wrote; without runs, that is all.
+void PromptEncoder::note_written(const Rendered& written) {
+  const Vocab& vocab = tokenizer_.vocab();
+  const Authors authors(written);
+  tokenizer_.encode_filtered(written.text, [&](TokenId id, size_t begin, size_t end) {
+    if (vocab.kinds[id] == TokenKind::kUserDefined && !is_blank(vocab.tokens[id]) &&
+        (written.runs.empty() || authors.all_of_template(begin, end)))
+      spelt_.insert(id);
     return false;
-  };
-  for (const bool with_tools : {false, true}) tokenizer.encode_filtered(chat_template.source(with_tools), note);
+  });
 }
 
 bool PromptEncoder::is_structural(TokenId id) const {

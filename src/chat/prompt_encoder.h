@@ -31,9 +31,11 @@ class PromptEncoder {
   const Tokenizer& tokenizer() const { return tokenizer_; }
 
  private:
+  void note_written(const Rendered& written);
+
   const Tokenizer& tokenizer_;
   bool trust_messages_;
-  std::unordered_set<TokenId> spelt_;  // user-defined tokens in the template's source
+  std::unordered_set<TokenId> spelt_;  // user-defined tokens that the template writes
 };
 
 }  // namespace spate::chat
