@@ -40,10 +40,10 @@ class Shares {
   bool has_items() const { return n_items_ > cta_start_[cta_]; }
   int64_t left() const { return left_; }
 
-  void take(int cost, bool continues) {
+  void take(int cost) {
     ++n_items_;
     left_ -= cost;
-    remaining_ -= continues ? cost - kItemCost : cost;
+    remaining_ -= cost;
     if (left_ <= 0) next();
   }
   void next() {
@@ -205,14 +205,16 @@ void AttentionPlanner::plan_decode(std::span<const int32_t> q_start, std::span<c
     const int pages = pages_of(kv_len[s]);
     total += pages + kItemCost * (split_pages_ > 0 ? ceil_div(pages, split_pages_) : 1);
   }
-  Shares shares(decode_ctas_, total * shape_.n_kv_heads, min_pages + kItemCost, filling.cta_start);
+  total *= shape_.n_kv_heads;
+  if (split_pages_ == 0) total += int64_t{decode_ctas_} * kItemCost;  // where a share ends, an item is cut in two
+  Shares shares(decode_ctas_, total, min_pages + kItemCost, filling.cta_start);
 
   // How many of the `rest` pages of a sequence the CTA in turn takes; 0: none, the next CTA is to go on.
   const auto pages_to_take = [&](int rest) {
     if (split_pages_ > 0) return std::min(rest, split_pages_);
     if (shares.is_last() || rest + kItemCost <= shares.left()) return rest;
     const int fitting = static_cast<int>(shares.left()) - kItemCost;
-    if (fitting < min_pages) return shares.has_items() ? 0 : rest;
+    if (fitting < decode_warps_) return shares.has_items() ? 0 : rest;
     return rest - fitting < decode_warps_ ? rest : fitting;
   };
 
@@ -242,7 +244,7 @@ void AttentionPlanner::plan_decode(std::span<const int32_t> q_start, std::span<c
                      .counter = 0});
         first += n;
         ++n_parts;
-        shares.take(n + kItemCost, split_pages_ == 0 && first < pages);
+        shares.take(n + kItemCost);
       }
       filling.join_parts(n_parts, &filling.n_decode_partials);
     }
