@@ -25,10 +25,10 @@ struct TypeOverride {
 
 struct QuantizeOptions {
   const Mix* mix = nullptr;
-  std::vector<TypeOverride> overrides;            // the first that fits decides, before all else
-  std::optional<QuantType> token_embedding_type;  // of token_embd.weight
-  std::optional<QuantType> output_type;           // of output.weight; in a model without one, of token_embd.weight
-  bool requantize = false;                        // take matrices that are quantised already
+  std::vector<TypeOverride> overrides = {};            // the first that fits decides, before all else
+  std::optional<QuantType> token_embedding_type = {};  // of token_embd.weight
+  std::optional<QuantType> output_type = {};           // of output.weight; in a model without one, of token_embd.weight
+  bool requantize = false;                             // take matrices that are quantised already
 };
 
 // What becomes of one tensor.
