@@ -50,10 +50,9 @@ class SamplingHarness {
   void upload(const StepBatch& batch);
   void upload_logits(const std::vector<float>& logits, const RowSlice& slice);
   std::vector<RowOutput> read(const StepBatch& batch) const;
+  void count(int n_tokens, int slice);  // count_tokens() of the step uploaded last
 
  private:
-  void count(int n_tokens, int slice);
-
   Shape shape_;
   bool dependent_;
   cudaStream_t stream_ = nullptr;
