@@ -25,7 +25,7 @@ struct MemoryReport {
   std::string device;
   std::vector<MemoryUse> uses = {};
   int64_t kv_tokens = 0;
-  int64_t available_bytes = 0;  // for all of it; 0: not known, there is no such device here
+  int64_t available_bytes = 0;  // for all of it; 0: not known
 };
 
 // Whether there is the GPU that the options name. Error kUnsupported: this build has no GPU backend or no code for that
@@ -40,8 +40,7 @@ Result<std::unique_ptr<Executor>> make_gpu_executor(const std::shared_ptr<const 
 // What the GPU that the options name can do at most, measured now. Error as find_gpu().
 Result<DevicePeaks> measure_gpu_peaks(const DeviceOptions& options);
 
-// Without making anything; also where there is no GPU. Error kUnsupported: this build has no GPU backend;
-// kOutOfResources: it would not fit.
+// What make_gpu_executor() would take, without making anything. Its errors.
 Result<MemoryReport> gpu_memory(const Model& model, const DeviceOptions& options, const ExecutorLimits& limits);
 
 }  // namespace spate::app

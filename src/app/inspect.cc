@@ -4,11 +4,13 @@
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "app/command.h"
+#include "app/memory_report.h"
 #include "app/options.h"
 #include "app/standard_output.h"
 #include "app/text_format.h"
@@ -27,6 +29,10 @@ struct InspectOptions {
   std::string model;
   bool full = false;
   bool json = false;
+  bool memory = false;
+  int n_seqs = 64;
+  int step_tokens = 512;
+  DeviceOptions device;
 };
 
 struct TypeTotal {
@@ -184,8 +190,21 @@ Result<void> inspect(const InspectOptions& options) {
   SPATE_TRY(const std::string path, model_path(options.model));
   SPATE_TRY(const GgufFile file, GgufFile::open(path));
   const LoaderVerdict verdict = ask_loader(path);
-  const std::string result =
-      options.json ? json_line(as_json(file, verdict, options.full)) : as_text(file, verdict, options.full);
+  std::optional<MemoryReport> memory;
+  if (options.memory) {
+    SPATE_TRY(const std::shared_ptr<const Model> model, Model::open(path));
+    const ExecutorLimits limits{.max_seqs = options.n_seqs, .max_step_tokens = options.step_tokens, .n_pages = 0};
+    SPATE_TRY(memory, memory_report(*model, options.device, limits));
+  }
+  std::string result;
+  if (options.json) {
+    Json json = as_json(file, verdict, options.full);
+    if (memory) json["memory"] = memory_json(*memory);
+    result = json_line(json);
+  } else {
+    result = as_text(file, verdict, options.full);
+    if (memory) result += memory_text(*memory);
+  }
   SPATE_TRY_VOID(file.check_intact());
   StandardOutput out;
   out.write(result);
@@ -197,6 +216,14 @@ Action setup(CLI::App& parser) {
   add_model_option(parser, options->model);
   parser.add_flag("--full", options->full, "all elements of arrays and the whole of strings, not just their beginning");
   parser.add_flag("--json", options->json, "write one JSON object: metadata, tensors, types, loader, ...");
+  CLI::Option* memory =
+      parser.add_flag("--memory", options->memory, "also show what running the model takes of the device's memory");
+  add_number(parser, "--seqs", options->n_seqs, 1, 1 << 16, "sequences at once, for --memory; default 64")
+      ->needs(memory);
+  add_number(parser, "--step-tokens", options->step_tokens, 1, 1 << 20,
+             "tokens of a step at most, for --memory; default 512")
+      ->needs(memory);
+  add_device_options(parser, options->device);
   return [options] { return inspect(*options); };
 }
 
@@ -206,6 +233,7 @@ const Command inspect_command{.name = "inspect",
                               .summary = "Show a model file's metadata and tensors, and what the loader would refuse",
                               .examples =
                                   "  spate inspect model.gguf\n"
+                                  "  spate inspect model.gguf --memory --seqs 128\n"
                                   "  spate inspect model.gguf --json | jq .types",
                               .setup = setup};
 

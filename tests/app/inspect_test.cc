@@ -54,6 +54,20 @@ TEST(Inspect, Full_GivesWholeArrays) {
   EXPECT_EQ(tokens.at("values").size(), tokens.at("size").get<size_t>());
 }
 
+TEST(Inspect, Memory_SaysWhatTheCpuTakes) {
+  const Finished as_json = run_spate({"inspect", "--json", "--memory", "--device", "cpu"});
+  ASSERT_EQ(as_json.exit_code, 0) << as_json.err;
+  const json memory = json::parse(as_json.out).at("memory");
+  const auto kv_tokens = memory.at("kv_tokens").get<int64_t>();
+  EXPECT_EQ(memory.at("device"), "CPU");
+  EXPECT_GT(memory.at("bytes").at("weights"), 15'000'000);
+  EXPECT_EQ(memory.at("bytes").at("KV cache").get<int64_t>() % kv_tokens, 0);
+  EXPECT_FALSE(json::parse(run_spate({"inspect", "--json"}).out).contains("memory"));
+  const Finished as_text = run_spate({"inspect", "--memory", "--device", "cpu"});
+  EXPECT_THAT(as_text.out, HasSubstr("Memory (CPU)\n  weights"));
+  EXPECT_EQ(run_spate({"inspect", "--seqs", "2"}).exit_code, 2) << "of use with --memory alone";
+}
+
 TEST(Inspect, Text_ShortensArraysAndNamesEveryTensor) {
   const Finished finished = run_spate({"inspect", bundled_model_path()});
   ASSERT_EQ(finished.exit_code, 0) << finished.err;
