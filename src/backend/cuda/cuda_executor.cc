@@ -333,12 +333,11 @@ Result<std::unique_ptr<CudaExecutor>> make_cuda_executor(const std::shared_ptr<c
                                                          const CudaExecutorOptions& options) {
   SPATE_TRY_VOID(cuda::check_shape(*model));
   const cuda::DeviceProfile& profile = options.profile;
+  SPATE_TRY(const int64_t available, cuda::available_device_bytes(profile));
+  SPATE_TRY(const cuda::MemoryPlan plan,
+            cuda::plan_memory(*model, options.limits, options.kv_type, profile, available));
+  log::info("{}: {}", profile.name, cuda::describe(plan));
   try {
-    SPATE_CUDA(cudaSetDevice(profile.device), "using device {}", profile.device);
-    const int64_t available = cuda::free_device_bytes() - cuda::reserved_bytes(profile.memory_bytes);
-    SPATE_TRY(const cuda::MemoryPlan plan,
-              cuda::plan_memory(*model, options.limits, options.kv_type, profile, available));
-    log::info("{}: {}", profile.name, cuda::describe(plan));
     std::unique_ptr<CudaExecutor> executor = std::make_unique<cuda::CudaExecutorImpl>(model, plan, options);
     SPATE_TRY_VOID(model->file().check_intact());
     return executor;

@@ -5,7 +5,9 @@
 #include <limits>
 #include <utility>
 
+#include "backend/cuda/cuda_check.h"
 #include "backend/cuda/cuda_weights.h"
+#include "backend/cuda/device_memory.h"
 #include "backend/cuda/sampling.h"
 #include "backend/cuda/step_block.h"
 #include "backend/cuda/workspace.h"
@@ -50,8 +52,14 @@ Error does_not_fit(const Model& model, const MemoryPlan& plan, const DeviceProfi
 
 }  // namespace
 
-int64_t reserved_bytes(int64_t device_bytes) {
-  return std::max(int64_t{384} << 20, device_bytes / 50);
+Result<int64_t> available_device_bytes(const DeviceProfile& profile) {
+  try {
+    SPATE_CUDA(cudaSetDevice(profile.device), "using device {}", profile.device);
+    const int64_t reserved = std::max(int64_t{384} << 20, profile.memory_bytes / 50);
+    return std::max<int64_t>(free_device_bytes() - reserved, 0);
+  } catch (const CudaError& error) {
+    return Error::backend(fmt::format("{}: {}", profile.name, error.what()));
+  }
 }
 
 AttentionPlanner make_attention_planner(const ModelSpec& spec, const ExecutorLimits& limits, KvType kv_type,

@@ -26,12 +26,12 @@ struct MemoryPlan {
   int64_t total_bytes() const { return weight_bytes + kv_bytes() + workspace_bytes; }
 };
 
-// Left alone on a device of that size: the driver's own memory for code, graphs and local variables, and what others
-// need.
-int64_t reserved_bytes(int64_t device_bytes);
+// What an executor may take of the device now: what is free, less a share that is left alone for the driver's own code,
+// graphs and local variables, and for others. Error (kBackend): the device does not answer.
+Result<int64_t> available_device_bytes(const DeviceProfile& profile);
 
 // Plans for the limits; with limits.n_pages = 0, as many pages as available_bytes hold besides the rest. Error
-// (kOutOfResources): it does not fit. available_bytes: what the device has free, less reserved_bytes().
+// (kOutOfResources): it does not fit.
 Result<MemoryPlan> plan_memory(const Model& model, const ExecutorLimits& limits, KvType kv_type,
                                const DeviceProfile& profile, int64_t available_bytes);
 
