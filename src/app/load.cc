@@ -4,7 +4,7 @@
 
 #include "app/progress_bar.h"
 #include "backend/cpu/cpu_executor.h"
-#include "base/cpu_features.h"
+#include "backend/cpu/cpu_peaks.h"
 #include "base/env_options.h"
 
 namespace spate::app {
@@ -26,17 +26,28 @@ Result<std::unique_ptr<Tokenizer>> load_tokenizer(const std::string& given) {
   return Tokenizer::create(std::move(vocab));
 }
 
-Result<std::unique_ptr<Executor>> make_executor(std::shared_ptr<const Model> model, const DeviceOptions& options,
-                                                const ExecutorLimits& limits) {
+Result<std::optional<CpuChoice>> cpu_choice(const DeviceOptions& options) {
   if (options.device == "cuda")
     return Error::unsupported("this build has no CUDA executor; use --device cpu, or auto for what there is");
   SPATE_TRY(const Isa isa, isa_from_name(options.isa.empty() ? env_options().isa : options.isa));
+  return std::optional(
+      CpuChoice{.n_threads = options.n_threads > 0 ? options.n_threads : physical_cores(), .isa = isa});
+}
+
+Result<std::unique_ptr<Executor>> make_executor(std::shared_ptr<const Model> model, const DeviceOptions& options,
+                                                const ExecutorLimits& limits) {
+  SPATE_TRY(const std::optional<CpuChoice> cpu, cpu_choice(options));
   ProgressBar bar("loading");
   return make_cpu_executor(std::move(model), {.limits = limits,
-                                              .n_threads = options.n_threads > 0 ? options.n_threads : physical_cores(),
-                                              .isa = isa,
+                                              .n_threads = cpu->n_threads,
+                                              .isa = cpu->isa,
                                               .repack = !options.no_repack,
                                               .progress = [&bar](double fraction) { bar.update(fraction); }});
+}
+
+Result<DevicePeaks> measure_peaks(const DeviceOptions& options) {
+  SPATE_TRY(const std::optional<CpuChoice> cpu, cpu_choice(options));
+  return measure_cpu_peaks(cpu->n_threads, cpu->isa);
 }
 
 }  // namespace spate::app

@@ -2,10 +2,13 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "app/options.h"
+#include "backend/device_peaks.h"
 #include "backend/executor.h"
+#include "base/cpu_features.h"
 #include "base/error.h"
 #include "model/model.h"
 #include "text/tokenizer.h"
@@ -27,5 +30,15 @@ Result<std::unique_ptr<Tokenizer>> load_tokenizer(const std::string& given);
 // build lacks, kUsage for an instruction set that the processor lacks.
 Result<std::unique_ptr<Executor>> make_executor(std::shared_ptr<const Model> model, const DeviceOptions& options,
                                                 const ExecutorLimits& limits);
+
+// Where a CPU executor would run; nothing where the options mean another device.
+struct CpuChoice {
+  int n_threads;
+  Isa isa;
+};
+Result<std::optional<CpuChoice>> cpu_choice(const DeviceOptions& options);
+
+// What the device that make_executor() would use can do at most, measured now; its errors.
+Result<DevicePeaks> measure_peaks(const DeviceOptions& options);
 
 }  // namespace spate::app

@@ -28,13 +28,15 @@ constexpr SynthShape kShapes[] = {
 constexpr float kWeightDeviation = 0.02f;  // about that of trained weights: activations keep their size
 constexpr float kBiasDeviation = 0.1f;
 
-Result<SynthShape> find_shape(std::string_view name) {
+Result<SynthShape> shape_of(const SynthOptions& options) {
   std::string known;
-  for (const SynthShape& shape : kShapes) {
-    if (equal_ignoring_case(shape.name, name)) return shape;
+  for (SynthShape shape : kShapes) {
     known += fmt::format("{}{}", known.empty() ? "" : ", ", shape.name);
+    if (!equal_ignoring_case(shape.name, options.shape)) continue;
+    if (options.n_layers > 0) shape.n_layers = options.n_layers;
+    return shape;
   }
-  return Error::usage(fmt::format("no shape is named '{}'; there are {}", name, known));
+  return Error::usage(fmt::format("no shape is named '{}'; there are {}", options.shape, known));
 }
 
 // Which type each tensor takes: as a mix has it or, under the name of a type that no mix has ("Q4_K"), that type
@@ -68,17 +70,79 @@ Result<TypeChoice> find_type(std::string_view name) {
   return choice;
 }
 
-class Builder {
+// What the weights of a tensor are like: random of this standard deviation about 0 or, at deviation 0, all 1.
+struct PlannedTensor {
+  SynthTensor tensor;
+  float deviation;
+};
+
+class Layout {
  public:
-  Builder(const SynthShape& shape, const TypeChoice& types, uint64_t seed, const std::function<bool(double)>& progress)
+  Layout(const SynthShape& shape, const TypeChoice& types) : shape_(shape), types_(types) {}
+
+  std::vector<PlannedTensor> plan() {
+    const int d_model = shape_.d_model, q_dim = shape_.n_heads * shape_.head_dim;
+    const int kv_dim = shape_.n_kv_heads * shape_.head_dim;
+    matrix("token_embd.weight", d_model, shape_.vocab_size);
+    norm("output_norm.weight", d_model);
+    if (!shape_.tied_embeddings) matrix("output.weight", d_model, shape_.vocab_size);
+    for (int layer = 0; layer < shape_.n_layers; ++layer) {
+      const auto name = [&](std::string_view suffix) { return fmt::format("blk.{}.{}", layer, suffix); };
+      norm(name("attn_norm.weight"), d_model);
+      matrix(name("attn_q.weight"), d_model, q_dim);
+      matrix(name("attn_k.weight"), d_model, kv_dim);
+      matrix(name("attn_v.weight"), d_model, kv_dim);
+      if (shape_.architecture == "qwen2") {
+        bias(name("attn_q.bias"), q_dim);
+        bias(name("attn_k.bias"), kv_dim);
+        bias(name("attn_v.bias"), kv_dim);
+      }
+      if (shape_.architecture == "qwen3") {
+        norm(name("attn_q_norm.weight"), shape_.head_dim);
+        norm(name("attn_k_norm.weight"), shape_.head_dim);
+      }
+      matrix(name("attn_output.weight"), q_dim, d_model);
+      norm(name("ffn_norm.weight"), d_model);
+      matrix(name("ffn_gate.weight"), d_model, shape_.d_ff);
+      matrix(name("ffn_up.weight"), d_model, shape_.d_ff);
+      matrix(name("ffn_down.weight"), shape_.d_ff, d_model);
+    }
+    return std::move(tensors_);
+  }
+
+ private:
+  void norm(const std::string& name, int n_elems) { add(name, QuantType::kF32, {n_elems}, 0); }
+  void bias(const std::string& name, int n_elems) { add(name, QuantType::kF32, {n_elems}, kBiasDeviation); }
+  void matrix(const std::string& name, int n_cols, int n_rows) {
+    add(name, types_.of(shape_, name, n_cols), {n_cols, n_rows}, kWeightDeviation);
+  }
+  void add(const std::string& name, QuantType type, std::vector<int64_t> dims, float deviation) {
+    tensors_.push_back({.tensor = {.name = name, .type = type, .dims = std::move(dims)}, .deviation = deviation});
+  }
+
+  const SynthShape& shape_;
+  const TypeChoice& types_;
+  std::vector<PlannedTensor> tensors_;
+};
+
+uint64_t bytes_of(const SynthTensor& tensor) {
+  int64_t n_elems = 1;
+  for (const int64_t dim : tensor.dims) n_elems *= dim;
+  return static_cast<uint64_t>(quant_bytes(tensor.type, n_elems));
+}
+
+class FileBuilder {
+ public:
+  FileBuilder(const SynthShape& shape, const TypeChoice& types, uint64_t seed,
+              const std::function<bool(double)>& progress)
       : shape_(shape), types_(types), seed_(seed), progress_(progress) {}
-  Builder(const Builder&) = delete;  // the writer's sources keep `this`
-  Builder& operator=(const Builder&) = delete;
+  FileBuilder(const FileBuilder&) = delete;  // the writer's sources keep `this`
+  FileBuilder& operator=(const FileBuilder&) = delete;
 
   Result<SynthReport> write(const std::string& path) {
     hyper_parameters();
     vocabulary();
-    tensors();
+    for (const PlannedTensor& planned : Layout(shape_, types_).plan()) add(planned);
     SPATE_TRY_VOID(writer_.write(path));
     return SynthReport{.n_tensors = n_tensors_, .tensor_bytes = total_bytes_};
   }
@@ -130,63 +194,23 @@ class Builder {
     writer_.set("tokenizer.ggml.add_bos_token", false);
   }
 
-  void tensors() {
-    const int d_model = shape_.d_model, q_dim = shape_.n_heads * shape_.head_dim;
-    const int kv_dim = shape_.n_kv_heads * shape_.head_dim;
-    matrix("token_embd.weight", d_model, shape_.vocab_size);
-    ones("output_norm.weight", d_model);
-    if (!shape_.tied_embeddings) matrix("output.weight", d_model, shape_.vocab_size);
-    for (int layer = 0; layer < shape_.n_layers; ++layer) {
-      const auto name = [&](std::string_view suffix) { return fmt::format("blk.{}.{}", layer, suffix); };
-      ones(name("attn_norm.weight"), d_model);
-      matrix(name("attn_q.weight"), d_model, q_dim);
-      matrix(name("attn_k.weight"), d_model, kv_dim);
-      matrix(name("attn_v.weight"), d_model, kv_dim);
-      if (shape_.architecture == "qwen2") {
-        bias(name("attn_q.bias"), q_dim);
-        bias(name("attn_k.bias"), kv_dim);
-        bias(name("attn_v.bias"), kv_dim);
-      }
-      if (shape_.architecture == "qwen3") {
-        ones(name("attn_q_norm.weight"), shape_.head_dim);
-        ones(name("attn_k_norm.weight"), shape_.head_dim);
-      }
-      matrix(name("attn_output.weight"), q_dim, d_model);
-      ones(name("ffn_norm.weight"), d_model);
-      matrix(name("ffn_gate.weight"), d_model, shape_.d_ff);
-      matrix(name("ffn_up.weight"), d_model, shape_.d_ff);
-      matrix(name("ffn_down.weight"), shape_.d_ff, d_model);
-    }
-  }
-
-  void ones(const std::string& name, int n_elems) {
-    writer_.add_tensor(name, {n_elems}, std::vector<float>(static_cast<size_t>(n_elems), 1.0f));
-    ++n_tensors_;
-    total_bytes_ += static_cast<uint64_t>(quant_bytes(QuantType::kF32, n_elems));
-  }
-
-  void bias(const std::string& name, int n_elems) {
-    const int64_t dims[] = {n_elems};
-    random_tensor(name, QuantType::kF32, dims, kBiasDeviation);
-  }
-
-  void matrix(const std::string& name, int n_cols, int n_rows) {
-    const int64_t dims[] = {n_cols, n_rows};
-    random_tensor(name, types_.of(shape_, name, n_cols), dims, kWeightDeviation);
-  }
-
-  void random_tensor(const std::string& name, QuantType type, std::span<const int64_t> dims, float deviation) {
-    int64_t n_elems = 1;
-    for (const int64_t dim : dims) n_elems *= dim;
-    const auto n_bytes = static_cast<uint64_t>(quant_bytes(type, n_elems));
-    const QblockPool* pool = &pool_of(type, deviation);
-    const uint64_t tensor_seed = SplitMix(seed_ + static_cast<uint64_t>(n_tensors_) * 0x10001).next();
-    writer_.add_tensor(name, type, dims, [this, pool, n_bytes, tensor_seed](GgufTensorSink& sink) {
-      SplitMix random(tensor_seed);
-      return pool->stream(n_bytes, random, [&](std::span<const std::byte> piece) { return put(sink, piece); });
-    });
-    ++n_tensors_;
+  void add(const PlannedTensor& planned) {
+    const SynthTensor& tensor = planned.tensor;
+    const uint64_t n_bytes = bytes_of(tensor);
     total_bytes_ += n_bytes;
+    const uint64_t tensor_seed = SplitMix(seed_ + static_cast<uint64_t>(n_tensors_++) * 0x10001).next();
+    if (planned.deviation == 0) {
+      writer_.add_tensor(tensor.name, {tensor.dims[0]}, std::vector<float>(static_cast<size_t>(tensor.dims[0]), 1.0f));
+      return;
+    }
+    const auto source = [this, type = tensor.type, deviation = planned.deviation, n_bytes,
+                         tensor_seed](GgufTensorSink& sink) {
+      SplitMix random(tensor_seed);
+      return pool_of(type, deviation).stream(n_bytes, random, [&](std::span<const std::byte> piece) {
+        return put(sink, piece);
+      });
+    };
+    writer_.add_tensor(tensor.name, tensor.type, tensor.dims, source);
   }
 
   Result<void> put(GgufTensorSink& sink, std::span<const std::byte> piece) {
@@ -208,7 +232,7 @@ class Builder {
   uint64_t seed_;
   const std::function<bool(double)>& progress_;
   GgufWriter writer_;
-  std::list<QblockPool> pools_;  // sources point to them
+  std::list<QblockPool> pools_;  // made when the first tensor wants them
   int n_tensors_ = 0;
   uint64_t total_bytes_ = 0, written_bytes_ = 0;
 };
@@ -219,12 +243,19 @@ std::span<const SynthShape> synth_shapes() {
   return kShapes;
 }
 
+Result<std::vector<SynthTensor>> synth_tensors(const SynthOptions& options) {
+  SPATE_TRY(const SynthShape shape, shape_of(options));
+  SPATE_TRY(const TypeChoice types, find_type(options.type));
+  std::vector<SynthTensor> tensors;
+  for (PlannedTensor& planned : Layout(shape, types).plan()) tensors.push_back(std::move(planned.tensor));
+  return tensors;
+}
+
 Result<SynthReport> write_synth_model(const SynthOptions& options, const std::string& path,
                                       const std::function<bool(double fraction)>& progress) {
-  SPATE_TRY(SynthShape shape, find_shape(options.shape));
+  SPATE_TRY(const SynthShape shape, shape_of(options));
   SPATE_TRY(const TypeChoice types, find_type(options.type));
-  if (options.n_layers > 0) shape.n_layers = options.n_layers;
-  return Builder(shape, types, options.seed, progress).write(path);
+  return FileBuilder(shape, types, options.seed, progress).write(path);
 }
 
 }  // namespace spate

@@ -7,8 +7,10 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/error.h"
+#include "quant/quant_type.h"
 
 namespace spate {
 
@@ -36,10 +38,19 @@ struct SynthOptions {
   int n_layers = 0;   // 0: the shape's
 };
 
+struct SynthTensor {
+  std::string name;
+  QuantType type;
+  std::vector<int64_t> dims;  // as in the file: the row's length first
+};
+
 struct SynthReport {
   int n_tensors = 0;
   uint64_t tensor_bytes = 0;
 };
+
+// The tensors that write_synth_model() writes, in order. Error kUsage: an unknown shape or type.
+Result<std::vector<SynthTensor>> synth_tensors(const SynthOptions& options);
 
 // Writes the file, which appears only once it is complete. `progress` gets the share written and may return false to
 // stop. The vocabulary is the 256 bytes, fillers, and one end token, so that any text can be tokenised. Error kUsage:
