@@ -30,13 +30,17 @@ struct KvPages {
   std::vector<std::byte> bytes;            // all 0xff until written
   std::vector<int32_t> page_start, pages;  // CSR, shuffled
 
-  KvPages(KvType kv_type, int heads, int dim, const std::vector<int>& kv_len, uint32_t seed)
+  // n_physical: pages in the pool, which then take turns in the page lists; 0: as many as there are in the lists.
+  KvPages(KvType kv_type, int heads, int dim, const std::vector<int>& kv_len, uint32_t seed, int n_physical = 0)
       : type(kv_type), n_kv_heads(heads), head_dim(dim), page_start{0} {
     for (const int len : kv_len) page_start.push_back(page_start.back() + (len + kPageTokens - 1) / kPageTokens);
     pages.resize(page_start.back() + 3);  // some that belong to nobody
     std::iota(pages.begin(), pages.end(), 0);
     std::shuffle(pages.begin(), pages.end(), std::mt19937(seed));
-    bytes.assign(pages.size() * page_bytes(), std::byte{0xff});
+    if (n_physical > 0) {
+      for (size_t i = 0; i < pages.size(); ++i) pages[i] = static_cast<int32_t>(i % n_physical);
+    }
+    bytes.assign((n_physical > 0 ? n_physical : pages.size()) * page_bytes(), std::byte{0xff});
     pages.resize(std::max(1, page_start.back()));
   }
 
