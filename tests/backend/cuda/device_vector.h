@@ -15,7 +15,8 @@ template <typename T>
 class DeviceVector {
  public:
   explicit DeviceVector(size_t n) : n_(n) {
-    SPATE_CUDA(cudaMalloc(&data_, std::max<size_t>(n, 1) * sizeof(T)), "allocating {} elements", n);
+    SPATE_CUDA(cudaMalloc(reinterpret_cast<void**>(&data_), std::max<size_t>(n, 1) * sizeof(T)),
+               "allocating {} elements", n);
   }
   explicit DeviceVector(const std::vector<T>& host) : DeviceVector(host.size()) { upload(host); }
   ~DeviceVector() { cudaFree(data_); }

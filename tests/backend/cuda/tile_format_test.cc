@@ -22,7 +22,7 @@ std::vector<float> decode_tile(const std::byte* tile) {
   using Tile = TileFormat<type>;
   std::vector<float> value(kRows * kTileCols, NAN);
   for (int lane = 0; lane < 32; ++lane) {
-    const auto regs = Tile::load(tile, lane);
+    const auto regs = Tile::load(LaneCursor::at(tile, lane));
     const auto cell = [&]<int h, int rh>() {
       const Factors factors = Tile::template factors<h, rh>(regs);
       const auto word = [&]<int c>() {
