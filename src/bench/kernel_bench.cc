@@ -11,8 +11,7 @@ namespace spate {
 
 namespace {
 
-constexpr int64_t kPassBytes = int64_t{256} << 20;  // of weights
-constexpr double kPassMultiplyAdds = 1e10;          // a fraction of a second
+constexpr double kPassMultiplyAdds = 1e10;  // a fraction of a second
 
 std::vector<std::byte> random_matrix(const QblockPool& pool, const KernelShape& shape, uint64_t seed) {
   std::vector<std::byte> rows;
@@ -26,11 +25,12 @@ std::vector<std::byte> random_matrix(const QblockPool& pool, const KernelShape& 
   return rows;
 }
 
-std::vector<cpu::PackedMatrix> pack_matrices(QuantType type, const KernelShape& shape, ThreadPool& pool) {
+std::vector<cpu::PackedMatrix> pack_matrices(QuantType type, const KernelShape& shape, int64_t pass_bytes,
+                                             ThreadPool& pool) {
   const QblockPool qblocks(type, 0.02f, static_cast<uint64_t>(type));
   const int64_t n_bytes = quant_bytes(type, shape.n_rows * shape.n_cols);
   std::vector<cpu::PackedMatrix> matrices;
-  for (int64_t i = 0; i < std::max<int64_t>(1, kPassBytes / n_bytes); ++i) {
+  for (int64_t i = 0; i < std::max<int64_t>(1, pass_bytes / n_bytes); ++i) {
     const std::vector<std::byte> rows = random_matrix(qblocks, shape, static_cast<uint64_t>(i));
     matrices.push_back(cpu::PackedMatrix::pack(type, rows.data(), shape.n_rows, shape.n_cols, pool));
   }
@@ -83,7 +83,7 @@ Result<void> time_cpu_kernels(const KernelBenchOptions& options, const std::func
   for (const KernelShape& shape : options.shapes)
     for (const QuantType type : options.types) {
       if (shape.n_cols % quant_traits(type).block_elems != 0) continue;
-      const std::vector<cpu::PackedMatrix> matrices = pack_matrices(type, shape, pool);
+      const std::vector<cpu::PackedMatrix> matrices = pack_matrices(type, shape, options.pass_bytes, pool);
       for (const Isa isa : options.isas)
         for (const int n_tokens : options.tokens)
           if (!take(time_kernel(matrices, isa, n_tokens, options.repeat, pool)))

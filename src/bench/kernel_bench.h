@@ -22,6 +22,7 @@ struct KernelBenchOptions {
   std::vector<int> tokens;
   int n_threads = 1;
   int repeat = 5;
+  int64_t pass_bytes = int64_t{256} << 20;  // of weights that a pass reads, more than caches hold
 };
 
 struct KernelTiming {
@@ -34,8 +35,8 @@ struct KernelTiming {
   std::vector<double> seconds;  // [repeat], of a pass
 };
 
-// A pass multiplies enough matrices of the shape that no cache holds the weights, or, with so many tokens that this
-// would take long, fewer: memory no longer matters there. Types whose qblocks do not divide the columns are left out.
+// A pass multiplies about pass_bytes of matrices of the shape or, with so many tokens that this would take long, fewer:
+// memory no longer matters there. Types whose qblocks do not divide the columns are left out.
 // `take` gets each timing and may return false to stop, which is kInterrupted.
 Result<void> time_cpu_kernels(const KernelBenchOptions& options, const std::function<bool(const KernelTiming&)>& take);
 
