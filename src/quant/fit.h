@@ -99,7 +99,9 @@ ScaleFit fit_at(const float* x, float inverse_scale) {
   return {.scale = sums.xq / sums.qq, .gain = sums.xq * (sums.xq / sums.qq)};
 }
 
-// Places on the grid at which a fit puts the largest weight: every `step` from `from` to `to`.
+// Places on the grid at which a fit puts the largest weight: every `step` from `from` to `to`. Encoders space theirs so
+// that eight times as many would lower the error by less than 0.4 % (demo model, 2026-11-22), and would take five times
+// as long.
 struct Starts {
   float from, to, step;
 };
