@@ -1,5 +1,7 @@
 #include "backend/cuda/gemm.h"
 
+#include <algorithm>
+#include <bit>
 #include <cublasLt.h>
 #include <dlfcn.h>
 #include <map>
@@ -26,7 +28,8 @@ struct Gemm::Library {
   decltype(&cublasLtMatmulAlgoGetHeuristic) heuristic = nullptr;
   cublasLtHandle_t blas = nullptr;
 
-  using Shape = std::tuple<int, int, int, int64_t, bool>;  // tokens, rows, columns, stride of y, whether y is added to
+  using Shape =
+      std::tuple<int, int, int, int64_t, bool, uint32_t>;  // tokens, rows, columns, stride, addition, alignment of y
   std::mutex mutex;
   std::map<Shape, cublasLtMatmulAlgo_t> algorithms;
 
@@ -43,6 +46,11 @@ void check(cublasStatus_t status, const GemmArgs& args, const char* what) {
   throw CudaError(cudaErrorUnknown,
                   fmt::format("cuBLASLt: {} failed with status {} (product of {} tokens, {} rows, {} columns)", what,
                               static_cast<int>(status), args.n_tokens, args.n_rows, args.n_cols));
+}
+
+// The largest power of two up to 256 that divides an address.
+uint32_t alignment_of(const void* address) {
+  return 1u << std::min(std::countr_zero(reinterpret_cast<uintptr_t>(address)), 8);
 }
 
 }  // namespace
@@ -99,7 +107,8 @@ void Gemm::run(const GemmArgs& args, std::byte* scratch, cudaStream_t stream) co
   cublasLtMatmulAlgo_t algorithm;
   {
     const std::lock_guard lock(lib.mutex);
-    const Library::Shape shape{args.n_tokens, args.n_rows, args.n_cols, args.y_stride, args.beta != 0};
+    const uint32_t y_alignment = alignment_of(args.y);
+    const Library::Shape shape{args.n_tokens, args.n_rows, args.n_cols, args.y_stride, args.beta != 0, y_alignment};
     auto found = lib.algorithms.find(shape);
     if (found == lib.algorithms.end()) {
       cublasLtMatmulPreference_t preference = nullptr;
@@ -108,6 +117,10 @@ void Gemm::run(const GemmArgs& args, std::byte* scratch, cudaStream_t stream) co
       check(lib.preference_set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &scratch_bytes,
                                sizeof scratch_bytes),
             args, "asking for an algorithm");
+      for (const auto attribute :
+           {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES})
+        check(lib.preference_set(preference, attribute, &y_alignment, sizeof y_alignment), args,
+              "asking for an algorithm");
       cublasLtMatmulHeuristicResult_t result{};
       int n_results = 0;
       const cublasStatus_t status = lib.heuristic(lib.blas, product, w, x, y, y, preference, 1, &result, &n_results);

@@ -1,6 +1,6 @@
 // The table of matrix products: which kernel, with what split of rows and of K, for how many tokens.
 #include <algorithm>
-#include <array>
+#include <bit>
 
 #include "backend/cuda/gemm.h"
 #include "backend/cuda/matmul_kernels.h"
@@ -12,6 +12,8 @@ namespace spate::cuda {
 
 namespace {
 
+// Activations that a CTA of the smallest tier keeps at most: three such CTAs fit on an SM of the H200.
+constexpr int kResidentBytes = 72 << 10;
 // d_ff outputs of gate and up are computed for this many tokens at a time on the way through cuBLASLt.
 constexpr int kGemmSwigluTokens = 1024;
 
@@ -34,29 +36,44 @@ float factor_of(const MatmulArgs& args, const PackedMatrix& part) {
 
 struct MmaPlan {
   MmaTier tier;
-  int warps_m;  // of 8
+  int warps_m_log2;  // of 8 warps
   int slot_groups, token_groups, split_k;
+  int shared_bytes;
 };
 
 int ceil_div(int a, int b) {
   return (a + b - 1) / b;
 }
 
+// Shared memory of a CTA that takes n_k_tiles of K.
+int shared_bytes(MmaTier tier, int n_tokens, int n_k_tiles, int warps_m) {
+  const MmaTierShape shape = tier_shape(tier);
+  const int octets = shape.tokens / 8;
+  const int activations = tier == MmaTier::k8Tokens
+                              ? (n_k_tiles * kTokenTileBytes) << shared_tokens_log2(octets, n_tokens)
+                              : stage_bytes(octets, n_tokens, warps_m) * shape.n_stages;
+  return std::max(activations, exchange_bytes(octets, shape.n_panels, warps_m));
+}
+
 // Rows of a CTA: more of them read the activations less often, which counts once these are as large as the weights of
 // 16 rows (a tile of Q4_K and its 4 tokens); fewer spread over more SMs.
-int choose_warps_m(MmaTier tier, int n_tokens, bool swiglu, int n_slots, const DeviceProfile& profile) {
-  if (profile.mma_warps_m != 0) return std::max(profile.mma_warps_m, swiglu ? 2 : 1);
+int choose_warps_m_log2(MmaTier tier, int n_tokens, bool swiglu, int n_slots, const DeviceProfile& profile) {
+  if (profile.mma_warps_m != 0) {
+    const int log2 = std::bit_width(static_cast<unsigned>(profile.mma_warps_m)) - 1;
+    return std::max(log2, swiglu ? 1 : 0);
+  }
+  const int many_slots = 32 * profile.n_sms;  // even large CTAs come several times round
   switch (tier) {
     case MmaTier::k8Tokens:
-      return n_tokens == 1 ? (swiglu ? 2 : 1) : 4;
+      return n_slots >= many_slots ? 2 : n_tokens == 1 ? (swiglu ? 1 : 0) : 2;
     case MmaTier::k16Tokens:
-      return 4;
+      return 2;
     case MmaTier::k32Tokens:
-      return 8;
+      return n_slots >= 8 * profile.n_sms ? 3 : 2;
     case MmaTier::k64Tokens:
       break;
   }
-  return n_slots / 16 * ceil_div(n_tokens, 64) >= profile.n_sms ? 8 : 4;
+  return n_slots / 16 * ceil_div(n_tokens, 64) >= profile.n_sms * 3 / 4 ? 3 : 2;
 }
 
 MmaPlan plan_mma(int n_tokens, int n_slots, int n_k_tiles, bool swiglu, const MatmulWorkspace& workspace,
@@ -67,21 +84,34 @@ MmaPlan plan_mma(int n_tokens, int n_slots, int n_k_tiles, bool swiglu, const Ma
               : n_tokens <= 32 ? MmaTier::k32Tokens
                                : MmaTier::k64Tokens;
   const MmaTierShape shape = tier_shape(plan.tier);
-  plan.warps_m = choose_warps_m(plan.tier, n_tokens, swiglu, n_slots, profile);
-  plan.slot_groups = ceil_div(n_slots, plan.warps_m * shape.n_panels);
+  plan.warps_m_log2 = choose_warps_m_log2(plan.tier, n_tokens, swiglu, n_slots, profile);
+  // What the device's shared memory holds decides first: fewer rows of K at once, or fewer tiles of it.
+  const int budget =
+      std::min(profile.shared_bytes_per_block, plan.tier == MmaTier::k8Tokens ? kResidentBytes : 1 << 30);
+  int min_split = 1;
+  if (plan.tier == MmaTier::k8Tokens) {
+    while (min_split < n_k_tiles &&
+           shared_bytes(plan.tier, n_tokens, ceil_div(n_k_tiles, min_split), 1 << plan.warps_m_log2) > budget)
+      ++min_split;
+  } else {
+    while (plan.warps_m_log2 < 3 && shared_bytes(plan.tier, n_tokens, n_k_tiles, 1 << plan.warps_m_log2) > budget)
+      ++plan.warps_m_log2;
+  }
+  const int warps_m = 1 << plan.warps_m_log2;
+  plan.slot_groups = ceil_div(n_slots, warps_m * shape.n_panels);
   plan.token_groups = ceil_div(n_tokens, shape.tokens);
   const int ctas = plan.slot_groups * plan.token_groups;
-  if (ctas > workspace.n_counters) {
-    plan.split_k = 1;
-    return plan;
+  plan.split_k = 1;
+  if (ctas <= workspace.n_counters) {
+    // A split that fills the device once, not one CTA more; at least a tile a warp; and what the workspace holds.
+    const int wanted =
+        profile.mma_split_k != 0 ? profile.mma_split_k : profile.n_sms * profile.split_k_ctas_per_sm / ctas;
+    const int64_t cta_elems = int64_t{shape.tokens} * warps_m * shape.n_panels * kTileRows;
+    const int64_t held = workspace.partial_elems / (cta_elems * ctas);
+    plan.split_k = std::min({wanted, n_k_tiles * warps_m / kMmaWarps, static_cast<int>(held)});
   }
-  // A split that fills the device once, not one CTA more; at least two tiles a warp; and what the workspace holds.
-  const int wanted =
-      profile.mma_split_k != 0 ? profile.mma_split_k : std::max(1, profile.n_sms * profile.split_k_ctas_per_sm / ctas);
-  const int warps_k = kMmaWarps / plan.warps_m;
-  const int64_t cta_elems = int64_t{shape.tokens} * plan.warps_m * shape.n_panels * kTileRows;
-  const int64_t held = workspace.partial_elems / (cta_elems * ctas);
-  plan.split_k = std::clamp(wanted, 1, std::max(1, std::min(n_k_tiles / (2 * warps_k), static_cast<int>(held))));
+  plan.split_k = std::max(plan.split_k, min_split);
+  plan.shared_bytes = shared_bytes(plan.tier, n_tokens, ceil_div(n_k_tiles, plan.split_k), warps_m);
   return plan;
 }
 
@@ -103,7 +133,7 @@ void run_mma(const MatmulArgs& args, int first, int end, int column, int n_token
                    .ff_stride = padded_cols(matrix.n_rows),
                    .partials = workspace.partials,
                    .counters = workspace.counters,
-                   .warps_m = 0};
+                   .warps_m_log2 = 0};
   for (int i = first; i < end; ++i) {
     const PackedMatrix& part = args.parts[i];
     params.n_slots += n_panels(part);
@@ -112,17 +142,16 @@ void run_mma(const MatmulArgs& args, int first, int end, int column, int n_token
   }
   const MmaPlan plan =
       plan_mma(n_tokens, params.n_slots, params.n_k_tiles, args.epilogue == Epilogue::kSwiGlu, workspace, profile);
-  params.warps_m = plan.warps_m;
-  const MmaTierShape shape = tier_shape(plan.tier);
-  const int octets = shape.tokens / 8;
-  const int shared = std::max(stage_bytes(octets, n_tokens, plan.warps_m) * shape.n_stages,
-                              exchange_bytes(octets, shape.n_panels, plan.warps_m));
+  SPATE_CHECK(plan.split_k == 1 || plan.slot_groups * plan.token_groups <= workspace.n_counters,
+              "no counters for {} x {} groups of a product split {} times", plan.slot_groups, plan.token_groups,
+              plan.split_k);
+  params.warps_m_log2 = plan.warps_m_log2;
   SPATE_CUDA(type_kernels(matrix.type)
                  .mma(plan.tier, params,
-                      {.grid = dim3(static_cast<unsigned>(plan.slot_groups * plan.token_groups),
+                      {.grid = dim3(static_cast<unsigned>(plan.token_groups), static_cast<unsigned>(plan.slot_groups),
                                     static_cast<unsigned>(plan.split_k)),
                        .block = dim3(kMmaThreads),
-                       .shared_bytes = static_cast<size_t>(shared),
+                       .shared_bytes = static_cast<size_t>(plan.shared_bytes),
                        .stream = stream,
                        .dependent = profile.dependent_launch}),
              "product of {} tokens with {} panels of {} x {} columns of {}", n_tokens, params.n_slots, kTileRows,

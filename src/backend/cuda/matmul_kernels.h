@@ -13,7 +13,7 @@ enum class MmaTier { k8Tokens, k16Tokens, k32Tokens, k64Tokens };
 struct MmaTierShape {
   int tokens;    // 8 per octet
   int n_panels;  // of 16 rows a warp
-  int n_stages;  // of the ring of activations
+  int n_stages;  // of the ring of activations; of up to 8 tokens all are there at once
 };
 constexpr MmaTierShape tier_shape(MmaTier tier) {
   switch (tier) {

@@ -2,10 +2,10 @@
 // mma.m16n8k16), decoded to float16 in registers, tokens as N. Every weight is read and decoded once for 8 * kOctets
 // tokens.
 //
-// A CTA has 8 warps: warps_m of them take different panels of 16 rows, the others share out the K of these in tiles of
-// 256. Weights go from global memory to registers, the tile after the current one in flight; activations through a ring
-// of shared memory. K may besides be cut between CTAs (gridDim.y); the CTA that ends last adds up the parts in their
-// order, so that no result depends on timing.
+// A CTA has 8 warps: 2^warps_m_log2 of them take different panels of 16 rows, the others share out the K of these in
+// tiles of 256. Weights go from global memory to registers, two tiles ahead; activations lie in shared memory, those of
+// up to 8 tokens as a whole, others in a ring of stages. K may besides be cut between CTAs (gridDim.z); the CTA that
+// ends last adds up the parts in their order, so that no result depends on timing.
 #pragma once
 
 #include <cuda_fp16.h>
@@ -20,14 +20,17 @@ inline constexpr int kMmaWarps = 8;
 inline constexpr int kMmaThreads = 32 * kMmaWarps;
 inline constexpr int kRowPad = 4;  // floats behind a row of sums in shared memory: no bank conflicts
 
-// Tokens a CTA's shared memory holds: all of its octets', or, of the smallest, only those that exist.
-SPATE_HD constexpr int shared_tokens(int n_octets, int n_tokens) {
-  return n_octets == 1 && n_tokens < 8 ? n_tokens : 8 * n_octets;
+// Tokens a CTA's shared memory has room for: all of its octets', or, of the smallest, the next power of two.
+SPATE_HD constexpr int shared_tokens_log2(int n_octets, int n_tokens) {
+  if (n_octets == 1 && n_tokens < 8) return n_tokens <= 1 ? 0 : n_tokens <= 2 ? 1 : n_tokens <= 4 ? 2 : 3;
+  return n_octets == 1 ? 3 : n_octets == 2 ? 4 : n_octets == 4 ? 5 : 6;
 }
+
+inline constexpr int kTokenTileBytes = kTileCols * 2;  // a token's columns of a tile
 
 // Bytes of one stage of the ring, and of the sums' exchange at the end.
 SPATE_HD constexpr int stage_bytes(int n_octets, int n_tokens, int warps_m) {
-  return kMmaWarps / warps_m * shared_tokens(n_octets, n_tokens) * kTileCols * 2;
+  return (kMmaWarps / warps_m * kTokenTileBytes) << shared_tokens_log2(n_octets, n_tokens);
 }
 SPATE_HD constexpr int exchange_bytes(int n_octets, int n_panels, int warps_m) {
   return kMmaWarps / warps_m * 8 * n_octets * (warps_m * n_panels * kTileRows + kRowPad) * 4;
@@ -122,16 +125,21 @@ __device__ __forceinline__ const std::byte* slot_tiles(const MmaParams& p, int s
   return p.parts[part].tiles + int64_t{slot - first} * p.n_k_tiles * tile_bytes;
 }
 
-// Writes one sum of row `row` of slot `slot` and token `token`.
+// Writes one sum of row `row` of slot `slot` and token `token`. Each element of y belongs to one thread of one CTA, so
+// that the addition needs no order; as an atomic one it needs no answer either.
 __device__ __forceinline__ void store_sum(const MmaParams& p, int slot, int row, int token, float sum) {
   if (slot >= p.n_slots) return;
   int part = 0, first = 0;
   while (slot >= p.parts[part].panel_end) first = p.parts[part++].panel_end;
   const int r = (slot - first) * kTileRows + row;
   if (r >= p.parts[part].n_rows) return;
-  float& y = p.y[token * p.y_stride + p.parts[part].column + r];
+  float* y = p.y + token * p.y_stride + p.parts[part].column + r;
   const float value = sum * p.parts[part].factor;
-  y = p.epilogue == Epilogue::kAdd ? y + value : value;
+  if (p.epilogue == Epilogue::kAdd) {
+    atomicAdd(y, value);
+  } else {
+    *y = value;
+  }
 }
 
 __device__ __forceinline__ void store_swiglu(const MmaParams& p, int panel, int row, int token, float gate_sum,
@@ -150,7 +158,8 @@ class Epilogues {
   __device__ Epilogues(const MmaParams& p, float* exchange, int first_slot, int first_token, int tile_index)
       : p_(p),
         exchange_(exchange),
-        rows_(p.warps_m * kPanels * kTileRows),
+        rows_log2_(p.warps_m_log2 + (kPanels == 2 ? 5 : 4)),
+        stride_((1 << rows_log2_) + kRowPad),
         first_slot_(first_slot),
         first_token_(first_token),
         tile_index_(tile_index),
@@ -158,11 +167,11 @@ class Epilogues {
 
   __device__ void run(const Sums<kOctets, kPanels>& sums, int warp_m, int warp_k) {
     exchange(sums, warp_m, warp_k);
-    if (gridDim.y > 1) {
+    if (gridDim.z > 1) {
       if (!share_partials()) return;
       write([&](int token, int row) {
         float sum = 0;
-        for (unsigned part = 0; part < gridDim.y; ++part) sum += __ldcg(partial(part) + token * rows_ + row);
+        for (unsigned part = 0; part < gridDim.z; ++part) sum += __ldcg(partial(part) + (token << rows_log2_) + row);
         return sum;
       });
     } else {
@@ -176,18 +185,18 @@ class Epilogues {
   // Sums of all warps to shared memory, [warps_k][kTokens][rows + pad].
   __device__ void exchange(const Sums<kOctets, kPanels>& sums, int warp_m, int warp_k) {
     const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
-    __syncthreads();  // the ring of activations lies in the same memory
+    __syncthreads();  // the activations lie in the same memory
 #pragma unroll
     for (int panel = 0; panel < kPanels; ++panel) {
 #pragma unroll
       for (int o = 0; o < kOctets; ++o) {
         const float* sum = sums.of[panel][o];
-        float* at = exchange_ + (warp_k * kTokens + 8 * o + 2 * t) * (rows_ + kRowPad) +
-                    (warp_m * kPanels + panel) * kTileRows + g;
+        float* at =
+            exchange_ + (warp_k * kTokens + 8 * o + 2 * t) * stride_ + (warp_m * kPanels + panel) * kTileRows + g;
         at[0] = sum[0];
-        at[rows_ + kRowPad] = sum[1];
+        at[stride_] = sum[1];
         at[8] = sum[2];
-        at[rows_ + kRowPad + 8] = sum[3];
+        at[stride_ + 8] = sum[3];
       }
     }
     __syncthreads();
@@ -195,24 +204,25 @@ class Epilogues {
 
   __device__ float own_sum(int token, int row) const {
     float sum = 0;
-    const int warps_k = kMmaWarps / p_.warps_m;
-    for (int k = 0; k < warps_k; ++k) sum += exchange_[(k * kTokens + token) * (rows_ + kRowPad) + row];
+    const float* at = exchange_ + token * stride_ + row;
+    for (int k = 0; k < kMmaWarps >> p_.warps_m_log2; ++k) sum += at[k * kTokens * stride_];
     return sum;
   }
 
   __device__ float* partial(unsigned part) const {
-    return p_.partials + (int64_t{tile_index_} * gridDim.y + part) * kTokens * rows_;
+    return p_.partials + ((int64_t{tile_index_} * gridDim.z + part) * kTokens << rows_log2_);
   }
 
   // Leaves this CTA's sums for the others; true in the CTA that comes last.
   __device__ bool share_partials() {
     __shared__ bool last;
-    float* mine = partial(blockIdx.y);
-    for (int i = threadIdx.x; i < n_tokens_ * rows_; i += kMmaThreads) mine[i] = own_sum(i / rows_, i % rows_);
+    float* mine = partial(blockIdx.z);
+    for (int i = threadIdx.x; i < n_tokens_ << rows_log2_; i += kMmaThreads)
+      __stcg(mine + i, own_sum(i >> rows_log2_, i & ((1 << rows_log2_) - 1)));
     __threadfence();
     __syncthreads();
     if (threadIdx.x == 0) {
-      last = atomicAdd(&p_.counters[tile_index_], 1u) == gridDim.y - 1;
+      last = atomicAdd(&p_.counters[tile_index_], 1u) == gridDim.z - 1;
       if (last) p_.counters[tile_index_] = 0;
     }
     __syncthreads();
@@ -223,125 +233,158 @@ class Epilogues {
   template <typename Sum>
   __device__ void write(Sum&& sum) {
     if (p_.epilogue == Epilogue::kSwiGlu) {
-      const int half_rows = rows_ / 2;
-      for (int i = threadIdx.x; i < n_tokens_ * half_rows; i += kMmaThreads) {
-        const int token = i / half_rows, row = i % half_rows, panel = row / kTileRows;
+      const int half_log2 = rows_log2_ - 1;
+      for (int i = threadIdx.x; i < n_tokens_ << half_log2; i += kMmaThreads) {
+        const int token = i >> half_log2, row = i & ((1 << half_log2) - 1), panel = row / kTileRows;
         const int gate_row = 2 * panel * kTileRows + row % kTileRows;
         store_swiglu(p_, first_slot_ / 2 + panel, row % kTileRows, first_token_ + token, sum(token, gate_row),
                      sum(token, gate_row + kTileRows));
       }
       return;
     }
-    for (int i = threadIdx.x; i < n_tokens_ * rows_; i += kMmaThreads) {
-      const int token = i / rows_, row = i % rows_;
+    for (int i = threadIdx.x; i < n_tokens_ << rows_log2_; i += kMmaThreads) {
+      const int token = i >> rows_log2_, row = i & ((1 << rows_log2_) - 1);
       store_sum(p_, first_slot_ + row / kTileRows, row % kTileRows, first_token_ + token, sum(token, row));
     }
   }
 
   const MmaParams& p_;
   float* exchange_;
-  int rows_, first_slot_, first_token_, tile_index_, n_tokens_;
+  int rows_log2_, stride_, first_slot_, first_token_, tile_index_, n_tokens_;
 };
 
-// Copies of activations into the ring: stage s holds, for each warp_k, the tile of 256 columns that it takes in
-// iteration s, token by token, 16-byte chunks XORed with token & 7.
-struct ActivationRing {
-  const __half* x;  // of the CTA's first token
-  int x_stride, n_rows, copied_rows;
-  int warps_k, first_tile, end_tile;
-  uint32_t base;
-  int stage_bytes, n_stages;
+// A CTA's activations on their way to shared memory: [tile][token][256 columns], 16-byte chunks XORed with token & 7.
+struct ActivationCopy {
+  const __half* x;  // of the CTA's first token and first tile
+  int x_stride, tokens_log2, n_tokens;
 
-  __device__ uint32_t stage(int iteration) const { return base + iteration % n_stages * stage_bytes; }
-
-  __device__ void issue(int iteration) const {
-    constexpr int kChunks = kTileCols / 8;
-    const int first = first_tile + iteration * warps_k;
-    const uint32_t to = stage(iteration);
-    for (int i = threadIdx.x; i < warps_k * copied_rows * kChunks; i += kMmaThreads) {
-      const int chunk = i % kChunks, token = i / kChunks % copied_rows, k = i / kChunks / copied_rows;
-      if (first + k >= end_tile) break;
-      copy16_async(to + ((k * n_rows + token) * kChunks + (chunk ^ (token & 7))) * 16,
-                   x + int64_t{token} * x_stride + (first + k) * kTileCols + chunk * 8);
+  // Tiles [first, first + n) to `to`. A warp copies a token's columns of a tile; room for tokens that do not exist gets
+  // an existing one's.
+  __device__ void tiles(int first, int n, uint32_t to) const {
+    const int lane = threadIdx.x % 32;
+    for (int row = threadIdx.x / 32; row < n << tokens_log2; row += kMmaWarps) {
+      const int tile = row >> tokens_log2, token = row & ((1 << tokens_log2) - 1);
+      copy16_async(to + row * kTokenTileBytes + (lane ^ (token & 7)) * 16,
+                   x + int64_t{min(token, n_tokens - 1)} * x_stride + (first + tile) * kTileCols + lane * 8);
     }
   }
 };
 
-// Grid: x, slot groups times token groups, the latter fastest (they share weights in the second-level cache); y, parts
-// of K.
-template <class Tile, int kOctets, int kPanels, bool kPrefetch, int kStages>
+// A warp's tiles: its panels' at K tile warp_k, warp_k + warps_k, ... of the CTA's.
+template <class Tile, int kPanels>
+struct WeightStream {
+  LaneCursor cursor[kPanels];
+  int64_t step_bytes;
+
+  __device__ void load(typename Tile::Regs (&regs)[kPanels]) {
+#pragma unroll
+    for (int i = 0; i < kPanels; ++i) {
+      regs[i] = Tile::load(cursor[i]);
+      cursor[i].advance(step_bytes);
+    }
+  }
+};
+
+// Grid: x, groups of tokens (fastest: they share weights in the second-level cache); y, groups of slots; z, parts of K.
+template <class Tile, int kOctets, int kPanels, bool kTwoAhead, int kStages>
 __global__ void __launch_bounds__(kMmaThreads) matmul_mma_kernel(const __grid_constant__ MmaParams p) {
   extern __shared__ __align__(128) std::byte shared[];
   constexpr int kTokens = 8 * kOctets;
+  constexpr bool kResident = kOctets == 1;  // all activations at once
   release_successor();
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  const int warp_m = warp % p.warps_m, warp_k = warp / p.warps_m, warps_k = kMmaWarps / p.warps_m;
-  const int token_groups = (p.n_tokens + kTokens - 1) / kTokens;
-  const int first_token = static_cast<int>(blockIdx.x) % token_groups * kTokens;
-  const int first_slot = static_cast<int>(blockIdx.x) / token_groups * p.warps_m * kPanels;
-  const int first_tile = static_cast<int>(int64_t{p.n_k_tiles} * blockIdx.y / gridDim.y);
-  const int end_tile = static_cast<int>(int64_t{p.n_k_tiles} * (blockIdx.y + 1) / gridDim.y);
-  const int n_iterations = (end_tile - first_tile + warps_k - 1) / warps_k;
+  const int warp_m = warp & ((1 << p.warps_m_log2) - 1), warp_k = warp >> p.warps_m_log2;
+  const int warps_k = kMmaWarps >> p.warps_m_log2;
+  const int first_token = static_cast<int>(blockIdx.x) * kTokens;
+  const int first_slot = static_cast<int>(blockIdx.y) * kPanels << p.warps_m_log2;
+  const int first_tile = p.n_k_tiles * blockIdx.z / gridDim.z, end_tile = p.n_k_tiles * (blockIdx.z + 1) / gridDim.z;
+  const int n_tiles = end_tile - first_tile;
 
-  const std::byte* panel[kPanels];
+  WeightStream<Tile, kPanels> weights;
+  weights.step_bytes = int64_t{warps_k} * Tile::kBytes;
+  bool has_rows = false;
 #pragma unroll
-  for (int i = 0; i < kPanels; ++i) panel[i] = slot_tiles(p, first_slot + warp_m * kPanels + i, Tile::kBytes);
-    // A panel past the last is computed as the first of the warp's and never written; a warp with none at all idles.
-#pragma unroll
-  for (int i = 1; i < kPanels; ++i)
-    if (panel[i] == nullptr) panel[i] = panel[0];
-  const bool has_rows = panel[0] != nullptr;
-  const auto has_tile = [&](int iteration) { return has_rows && first_tile + iteration * warps_k + warp_k < end_tile; };
-  const auto load_tiles = [&](typename Tile::Regs(&regs)[kPanels], int iteration) {
-    const int64_t tile = first_tile + iteration * warps_k + warp_k;
-#pragma unroll
-    for (int i = 0; i < kPanels; ++i) regs[i] = Tile::load(panel[i] + tile * Tile::kBytes, lane);
-  };
+  for (int i = 0; i < kPanels; ++i) {
+    // A slot past the last computes what the warp's first does, and is never written; a warp with none at all idles.
+    const std::byte* tiles = slot_tiles(p, first_slot + warp_m * kPanels + i, Tile::kBytes);
+    if (i == 0) has_rows = tiles != nullptr;
+    if (tiles == nullptr) tiles = slot_tiles(p, first_slot + warp_m * kPanels, Tile::kBytes);
+    weights.cursor[i] = LaneCursor::at(tiles + int64_t{first_tile + warp_k} * Tile::kBytes, lane);
+  }
+  int left = has_rows ? (n_tiles - warp_k + warps_k - 1) >> (3 - p.warps_m_log2) : 0;  // tiles of this warp to load
 
-  typename Tile::Regs current[kPanels];
-  if (kPrefetch && has_tile(0)) load_tiles(current, 0);
-
-  const int n_rows = shared_tokens(kOctets, p.n_tokens);
-  ActivationRing ring{.x = p.x + int64_t{first_token} * p.x_stride,
-                      .x_stride = p.x_stride,
-                      .n_rows = n_rows,
-                      .copied_rows = min(n_rows, p.n_tokens - first_token),
-                      .warps_k = warps_k,
-                      .first_tile = first_tile,
-                      .end_tile = end_tile,
-                      .base = shared_address(shared),
-                      .stage_bytes = stage_bytes(kOctets, p.n_tokens, p.warps_m),
-                      .n_stages = kStages};
-  wait_for_predecessor();
-#pragma unroll
-  for (int i = 0; i < kStages - 1; ++i) {
-    if (i < n_iterations) ring.issue(i);
-    commit_copies();
+  typename Tile::Regs even[kPanels], odd[kPanels];
+  if (kTwoAhead) {
+    if (left > 0) weights.load(even);
+    if (left > 1) weights.load(odd);
   }
 
-  // ldmatrix: lane l addresses row l % 8 of matrix l / 8, a token's 8 columns. Tokens that do not exist read an
-  // existing one's.
-  const int token = min(lane % 8, n_rows - 1), swizzled = (lane / 8) ^ (token & 3);
-  const uint32_t lane_x = ((warp_k * n_rows + token) * (kTileCols / 8) + swizzled) * 16;
-  const uint32_t even = lane_x + (token & 4) * 16, odd = lane_x + (4 - (token & 4)) * 16;
-
+  const int tokens_log2 = shared_tokens_log2(kOctets, p.n_tokens);
+  const uint32_t base = shared_address(shared);
+  const ActivationCopy copy{.x = p.x + int64_t{first_token} * p.x_stride + first_tile * kTileCols,
+                            .x_stride = p.x_stride,
+                            .tokens_log2 = tokens_log2,
+                            .n_tokens = p.n_tokens - first_token};
+  // ldmatrix: lane l addresses row l % 8 of matrix l / 8, a token's 8 columns; fewer tokens are read more than once.
+  const int token = lane & 7 & ((1 << tokens_log2) - 1), swizzled = (lane / 8) ^ (token & 3);
+  const uint32_t lane_x = ((warp_k << tokens_log2) + token) * kTokenTileBytes + swizzled * 16;
+  uint32_t x_even = base + lane_x + (token & 4) * 16, x_odd = base + lane_x + (4 - (token & 4)) * 16;
+  asm("" : "+r"(x_even), "+r"(x_odd));
   Sums<kOctets, kPanels> sums = {};
-  for (int i = 0; i < n_iterations; ++i) {
-    if (!kPrefetch && has_tile(i)) load_tiles(current, i);
-    wait_for_copies<kStages - 2>();
-    __syncthreads();
-    if (i + kStages - 1 < n_iterations) ring.issue(i + kStages - 1);
+
+  wait_for_predecessor();
+  if constexpr (kResident) {
+    copy.tiles(0, n_tiles, base);
     commit_copies();
-    typename Tile::Regs next[kPanels];
-    if (kPrefetch && has_tile(i + 1)) load_tiles(next, i + 1);
-    if (has_tile(i)) multiply_tiles<Tile, kOctets, kPanels>(current, ring.stage(i) + even, ring.stage(i) + odd, sums);
-    if constexpr (kPrefetch) {
-#pragma unroll
-      for (int j = 0; j < kPanels; ++j) current[j] = next[j];
+    wait_for_copies<0>();
+    __syncthreads();
+    const uint32_t step = (warps_k * kTokenTileBytes) << tokens_log2;
+    const auto multiply = [&](const typename Tile::Regs(&regs)[kPanels]) {
+      multiply_tiles<Tile, kOctets, kPanels>(regs, x_even, x_odd, sums);
+      x_even += step;
+      x_odd += step;
+    };
+    if constexpr (kTwoAhead) {
+      while (left > 0) {
+        multiply(even);
+        if (left > 2) weights.load(even);
+        if (left > 1) multiply(odd);
+        if (left > 3) weights.load(odd);
+        left -= 2;
+      }
+    } else {
+      for (; left > 0; --left) {
+        weights.load(even);
+        multiply(even);
+      }
     }
+  } else {
+    const int n_iterations = (n_tiles + warps_k - 1) >> (3 - p.warps_m_log2);
+    const int bytes = (warps_k * kTokenTileBytes) << tokens_log2;
+    const auto issue = [&](int iteration, uint32_t to) {
+      if (iteration < n_iterations) copy.tiles(iteration * warps_k, min(warps_k, n_tiles - iteration * warps_k), to);
+      commit_copies();
+    };
+#pragma unroll
+    for (int i = 0; i < kStages - 1; ++i) issue(i, base + i * bytes);
+    int stage = 0;  // bytes from the ring's start
+    const auto iterate = [&](int i, typename Tile::Regs(&regs)[kPanels]) {
+      if (!kTwoAhead && i < left) weights.load(regs);
+      wait_for_copies<kStages - 2>();
+      __syncthreads();
+      issue(i + kStages - 1, base + (stage == 0 ? (kStages - 1) * bytes : stage - bytes));
+      if (i < left) multiply_tiles<Tile, kOctets, kPanels>(regs, x_even + stage, x_odd + stage, sums);
+      if (kTwoAhead && i + 2 < left) weights.load(regs);
+      stage = stage == (kStages - 1) * bytes ? 0 : stage + bytes;
+    };
+    for (int i = 0; i < n_iterations; i += 2) {
+      iterate(i, even);
+      if (i + 1 < n_iterations) iterate(i + 1, kTwoAhead ? odd : even);
+    }
+    wait_for_copies<0>();
   }
-  wait_for_copies<0>();
-  Epilogues<kOctets, kPanels>(p, reinterpret_cast<float*>(shared), first_slot, first_token, blockIdx.x)
+  Epilogues<kOctets, kPanels>(p, reinterpret_cast<float*>(shared), first_slot, first_token,
+                              static_cast<int>(blockIdx.y * gridDim.x + blockIdx.x))
       .run(sums, warp_m, warp_k);
 }
 

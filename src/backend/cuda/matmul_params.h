@@ -34,7 +34,7 @@ struct MmaParams {
   int64_t ff_stride;
   float* partials;     // [CTAs without the split, split_k, tokens, rows] of a CTA's tile
   uint32_t* counters;  // [CTAs without the split], zero before and after
-  int warps_m;         // of the CTA's 8 warps, this many take different rows; the others share out K
+  int warps_m_log2;    // of the CTA's 8 warps, 2^this take different rows; the others share out K
 };
 
 }  // namespace spate::cuda

@@ -20,7 +20,7 @@ __global__ void __launch_bounds__(32 * kDecodeWarps)
   const int64_t tile = int64_t{blockIdx.x} * kDecodeWarps + threadIdx.x / 32;
   if (tile >= int64_t{n_panels} * n_k_tiles) return;
   uint32_t* words = decoded[threadIdx.x / 32];
-  const auto regs = Tile::load(tiles + (int64_t{first_panel} * n_k_tiles + tile) * Tile::kBytes, lane);
+  const auto regs = Tile::load(LaneCursor::at(tiles + (int64_t{first_panel} * n_k_tiles + tile) * Tile::kBytes, lane));
   const auto cell = [&]<int h, int rh>() {
     const Factors factors = Tile::template factors<h, rh>(regs);
     const auto columns32 = [&]<int c>() {
@@ -70,23 +70,23 @@ __global__ void pack_tiles_kernel(const std::byte* raw, int64_t row_bytes, int n
   pack_lane<type>(row, n_cols - first_col, power, lane, tiles + tile * TileFormat<type>::kBytes);
 }
 
-template <class Tile, MmaTier tier, bool kPrefetch>
+template <class Tile, MmaTier tier, bool kTwoAhead>
 cudaError_t launch_mma_tier(const MmaParams& params, const Launch& how) {
   constexpr MmaTierShape kShape = tier_shape(tier);
-  return launch(how, matmul_mma_kernel<Tile, kShape.tokens / 8, kShape.n_panels, kPrefetch, kShape.n_stages>, params);
+  return launch(how, matmul_mma_kernel<Tile, kShape.tokens / 8, kShape.n_panels, kTwoAhead, kShape.n_stages>, params);
 }
 
 template <class Tile>
 cudaError_t launch_mma(MmaTier tier, const MmaParams& params, const Launch& how) {
-  // A second tile of registers in flight, where the file's bits are few enough for two of them to fit.
-  constexpr bool kPrefetch = Tile::kBytes <= 4352;
+  // Two tiles of registers in flight, where the file's bits are few enough for them to fit.
+  constexpr bool kTwoAhead = Tile::kBytes <= 4352;
   switch (tier) {
     case MmaTier::k8Tokens:
-      return launch_mma_tier<Tile, MmaTier::k8Tokens, kPrefetch>(params, how);
+      return launch_mma_tier<Tile, MmaTier::k8Tokens, kTwoAhead>(params, how);
     case MmaTier::k16Tokens:
-      return launch_mma_tier<Tile, MmaTier::k16Tokens, kPrefetch>(params, how);
+      return launch_mma_tier<Tile, MmaTier::k16Tokens, kTwoAhead>(params, how);
     case MmaTier::k32Tokens:
-      return launch_mma_tier<Tile, MmaTier::k32Tokens, kPrefetch>(params, how);
+      return launch_mma_tier<Tile, MmaTier::k32Tokens, kTwoAhead>(params, how);
     case MmaTier::k64Tokens:
       break;
   }

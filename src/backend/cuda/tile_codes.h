@@ -67,6 +67,39 @@ SPATE_HD inline void store_as(std::byte* at, T value) {
   memcpy(at, &value, sizeof value);
 }
 
+// Where a lane finds its share of a tile. Planes are of 16, 8, 4, 2 or 1 bytes a lane, or of a value a quad; one
+// pointer for each kind, so that every load has a constant offset. What a format does not use, the compiler drops.
+struct LaneCursor {
+  const std::byte *at16, *at8, *at4, *at2, *at1;
+  const std::byte *quad8, *quad4;
+
+  SPATE_HD static LaneCursor at(const std::byte* tile, int lane) {
+    LaneCursor c{tile + 16 * lane, tile + 8 * lane,     tile + 4 * lane,    tile + 2 * lane,
+                 tile + lane,      tile + lane / 4 * 8, tile + lane / 4 * 4};
+#ifdef __CUDA_ARCH__
+    // Else the compiler computes them anew from the tile's address at every load.
+    asm("" : "+l"(c.at16));
+    asm("" : "+l"(c.at8));
+    asm("" : "+l"(c.at4));
+    asm("" : "+l"(c.at2));
+    asm("" : "+l"(c.at1));
+    asm("" : "+l"(c.quad8));
+    asm("" : "+l"(c.quad4));
+#endif
+    return c;
+  }
+
+  SPATE_HD void advance(int64_t n_bytes) {
+    at16 += n_bytes;
+    at8 += n_bytes;
+    at4 += n_bytes;
+    at2 += n_bytes;
+    at1 += n_bytes;
+    quad8 += n_bytes;
+    quad4 += n_bytes;
+  }
+};
+
 // Bit `index` of each half of `plane` moved to bit `kTo`, other bits whatever they are.
 template <int kFrom, int kTo>
 SPATE_HD inline uint32_t moved(uint32_t plane) {
@@ -89,10 +122,10 @@ struct NibbleCodes {
     Words4 high[kHighBits == 0 ? 1 : kHighBits];  // one bit: a word a cell; two: two words a cell
   };
 
-  SPATE_HD static Regs load(const std::byte* tile, int lane) {
+  SPATE_HD static Regs load(const LaneCursor& c) {
     Regs r;
-    for (int cell = 0; cell < 4; ++cell) r.low[cell] = load4(tile + 512 * cell + 16 * lane);
-    for (int i = 0; i < kHighBits; ++i) r.high[i] = load4(tile + kLowBytes + 512 * i + 16 * lane);
+    for (int cell = 0; cell < 4; ++cell) r.low[cell] = load4(c.at16 + 512 * cell);
+    for (int i = 0; i < kHighBits; ++i) r.high[i] = load4(c.at16 + kLowBytes + 512 * i);
     return r;
   }
 
@@ -143,14 +176,14 @@ struct TwoBitCodes {
   static constexpr int kBytes = kLowBytes + 512 * kHighBits;
 
   struct Regs {
-    Words4 low[2];  // by h: two words a cell
+    Words4 low[2];   // by h: two words a cell
     Words4 high[1];  // a word a cell
   };
 
-  SPATE_HD static Regs load(const std::byte* tile, int lane) {
+  SPATE_HD static Regs load(const LaneCursor& c) {
     Regs r;
-    for (int h = 0; h < 2; ++h) r.low[h] = load4(tile + 512 * h + 16 * lane);
-    if constexpr (kHighBits == 1) r.high[0] = load4(tile + kLowBytes + 16 * lane);
+    for (int h = 0; h < 2; ++h) r.low[h] = load4(c.at16 + 512 * h);
+    if constexpr (kHighBits == 1) r.high[0] = load4(c.at16 + kLowBytes);
     return r;
   }
 
@@ -197,9 +230,9 @@ struct LevelCodes {
     Words4 word[4];
   };
 
-  SPATE_HD static Regs load(const std::byte* tile, int lane) {
+  SPATE_HD static Regs load(const LaneCursor& c) {
     Regs r;
-    for (int cell = 0; cell < 4; ++cell) r.word[cell] = load4(tile + 512 * cell + 16 * lane);
+    for (int cell = 0; cell < 4; ++cell) r.word[cell] = load4(c.at16 + 512 * cell);
     return r;
   }
 
@@ -239,9 +272,9 @@ struct ByteCodes {
     Words4 word[8];  // two a cell
   };
 
-  SPATE_HD static Regs load(const std::byte* tile, int lane) {
+  SPATE_HD static Regs load(const LaneCursor& c) {
     Regs r;
-    for (int i = 0; i < 8; ++i) r.word[i] = load4(tile + 512 * i + 16 * lane);
+    for (int i = 0; i < 8; ++i) r.word[i] = load4(c.at16 + 512 * i);
     return r;
   }
 

@@ -33,9 +33,7 @@ struct PackedTile {
     typename Scales::Regs scales;
   };
 
-  SPATE_HD static Regs load(const std::byte* tile, int lane) {
-    return {Codes::load(tile, lane), Scales::load(tile + Codes::kBytes, lane)};
-  }
+  SPATE_HD static Regs load(const LaneCursor& c) { return {Codes::load(c), Scales::template load<Codes::kBytes>(c)}; }
 
   template <int h, int rh>
   SPATE_HD static Factors factors(const Regs& r) {
@@ -70,9 +68,9 @@ struct HalfTile {
     Words4 word[16];  // four a cell, columns in order
   };
 
-  SPATE_HD static Regs load(const std::byte* tile, int lane) {
+  SPATE_HD static Regs load(const LaneCursor& c) {
     Regs r;
-    for (int i = 0; i < 16; ++i) r.word[i] = load4(tile + 512 * i + 16 * lane);
+    for (int i = 0; i < 16; ++i) r.word[i] = load4(c.at16 + 512 * i);
     return r;
   }
 

@@ -40,7 +40,10 @@ struct ScalePer32 {
   static constexpr bool kAddend = false;
   using Regs = Words2;  // by h: rows g and g + 8
 
-  SPATE_HD static Regs load(const std::byte* at, int lane) { return load2(at + 8 * lane); }
+  template <int kAt>
+  SPATE_HD static Regs load(const LaneCursor& c) {
+    return load2(c.at8 + kAt);
+  }
 
   template <int h, int rh>
   SPATE_HD static Factors factors(const Regs& r) {
@@ -62,7 +65,10 @@ struct ScaleAndOffsetPer32 {
   static constexpr bool kAddend = true;
   using Regs = Words4;  // by cell
 
-  SPATE_HD static Regs load(const std::byte* at, int lane) { return load4(at + 16 * lane); }
+  template <int kAt>
+  SPATE_HD static Regs load(const LaneCursor& c) {
+    return load4(c.at16 + kAt);
+  }
 
   template <int h, int rh>
   SPATE_HD static Factors factors(const Regs& r) {
@@ -84,8 +90,9 @@ struct Bits48 {
   uint32_t first;
   uint32_t rest;
 
-  SPATE_HD static Bits48 load(const std::byte* at, int lane) {
-    return {load_as<uint32_t>(at + 4 * lane), load_as<uint16_t>(at + 128 + 2 * lane)};
+  template <int kAt>
+  SPATE_HD static Bits48 load(const LaneCursor& c) {
+    return {load_as<uint32_t>(c.at4 + kAt), load_as<uint16_t>(c.at2 + kAt + 128)};
   }
   // Row rh's 24 bits; what stands above them is not cleared.
   template <int rh>
@@ -102,7 +109,10 @@ struct Bits48 {
 // The f16 d of rows g and g + 8, one value for all lanes of a quad.
 struct RowScale {
   static constexpr int kBytes = 32;
-  SPATE_HD static Half2Bits load(const std::byte* at, int lane) { return load_as<uint32_t>(at + lane / 4 * 4); }
+  template <int kAt>
+  SPATE_HD static Half2Bits load(const LaneCursor& c) {
+    return load_as<uint32_t>(c.quad4 + kAt);
+  }
   template <int rh>
   SPATE_HD static Half2Bits twice(Half2Bits rows) {
     return rh == 0 ? low_twice(rows) : high_twice(rows);
@@ -116,7 +126,10 @@ struct RowScale {
 // The f16 d and dmin of rows g and g + 8, as (d, -dmin).
 struct RowScaleAndMinimum {
   static constexpr int kBytes = 64;
-  SPATE_HD static Words2 load(const std::byte* at, int lane) { return load2(at + lane / 4 * 8); }
+  template <int kAt>
+  SPATE_HD static Words2 load(const LaneCursor& c) {
+    return load2(c.quad8 + kAt);
+  }
   SPATE_HD static void pack(const LaneScales& cells, float power, int lane, std::byte* at) {
     if (lane % 4 != 0) return;
     for (int rh = 0; rh < 2; ++rh) {
@@ -135,8 +148,9 @@ struct SixBitPairsPer32 {
     Bits48 bits;
   };
 
-  SPATE_HD static Regs load(const std::byte* at, int lane) {
-    return {RowScaleAndMinimum::load(at, lane), Bits48::load(at + RowScaleAndMinimum::kBytes, lane)};
+  template <int kAt>
+  SPATE_HD static Regs load(const LaneCursor& c) {
+    return {RowScaleAndMinimum::load<kAt>(c), Bits48::load<kAt + RowScaleAndMinimum::kBytes>(c)};
   }
 
   template <int h, int rh>
@@ -168,8 +182,9 @@ struct BytePer16 {
     Words2 scales;  // by rh: bytes 2 h, 2 h + 1
   };
 
-  SPATE_HD static Regs load(const std::byte* at, int lane) {
-    return {RowScale::load(at, lane), load2(at + RowScale::kBytes + 8 * lane)};
+  template <int kAt>
+  SPATE_HD static Regs load(const LaneCursor& c) {
+    return {RowScale::load<kAt>(c), load2(c.at8 + kAt + RowScale::kBytes)};
   }
 
   template <int h, int rh>
@@ -197,8 +212,9 @@ struct NibblePairsPer16 {
     Words2 scales;  // by rh: bytes 2 h, 2 h + 1, low nibble scale, high nibble minimum
   };
 
-  SPATE_HD static Regs load(const std::byte* at, int lane) {
-    return {RowScaleAndMinimum::load(at, lane), load2(at + RowScaleAndMinimum::kBytes + 8 * lane)};
+  template <int kAt>
+  SPATE_HD static Regs load(const LaneCursor& c) {
+    return {RowScaleAndMinimum::load<kAt>(c), load2(c.at8 + kAt + RowScaleAndMinimum::kBytes)};
   }
 
   template <int h, int rh>
@@ -228,8 +244,9 @@ struct SixBitsPer16 {
     Bits48 bits;
   };
 
-  SPATE_HD static Regs load(const std::byte* at, int lane) {
-    return {RowScale::load(at, lane), Bits48::load(at + RowScale::kBytes, lane)};
+  template <int kAt>
+  SPATE_HD static Regs load(const LaneCursor& c) {
+    return {RowScale::load<kAt>(c), Bits48::load<kAt + RowScale::kBytes>(c)};
   }
 
   template <int h, int rh>
@@ -260,9 +277,10 @@ struct SixBitsPer32 {
     uint32_t bits;  // 12 by rh, of these 6 by h
   };
 
-  SPATE_HD static Regs load(const std::byte* at, int lane) {
-    const std::byte* bits = at + RowScale::kBytes;
-    return {RowScale::load(at, lane), load_as<uint16_t>(bits + 2 * lane) | load_as<uint8_t>(bits + 64 + lane) << 16};
+  template <int kAt>
+  SPATE_HD static Regs load(const LaneCursor& c) {
+    constexpr int kBits = kAt + RowScale::kBytes;
+    return {RowScale::load<kAt>(c), load_as<uint16_t>(c.at2 + kBits) | load_as<uint8_t>(c.at1 + kBits + 64) << 16};
   }
 
   template <int h, int rh>
