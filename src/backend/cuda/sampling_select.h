@@ -205,7 +205,8 @@ __device__ __forceinline__ void add_to_bins(bool in, uint32_t bin, uint64_t mass
   const unsigned lanes = __ballot_sync(kAllLanes, in);
   if (lanes == 0) return;
   const int leader = __ffs(lanes) - 1;
-  const bool shares = in && bin == __shfl_sync(kAllLanes, bin, leader);
+  const uint32_t leaders_bin = __shfl_sync(kAllLanes, bin, leader);
+  const bool shares = in && bin == leaders_bin;
   if (__popc(__ballot_sync(kAllLanes, shares)) >= 8) {
     const uint64_t sum = warp_sum(shares ? mass : 0);
     if (static_cast<int>(threadIdx.x % 32) == leader) add_to_bin(bin, sum);
@@ -301,7 +302,7 @@ __device__ __forceinline__ Selected select_from(const Source& source, uint64_t w
 }
 
 // The bound of the k greatest logits above -infinity.
-__device__ __noinline__ Bound greatest(Source source, int k) {
+inline __device__ __noinline__ Bound greatest(Source source, int k) {
   const auto keyed = [](float logit, int32_t) -> Keyed {
     const uint32_t key = ordered_key(logit);
     return {key, key > kKeyOfNothing ? 1u : 0u};
@@ -311,7 +312,7 @@ __device__ __noinline__ Bound greatest(Source source, int k) {
 
 // The n-th greatest run maximum of a row: at least n logits are as great. With fewer runs the least key above
 // -infinity's.
-__device__ __noinline__ uint32_t nth_run_maximum(Source source, int n) {
+inline __device__ __noinline__ uint32_t nth_run_maximum(Source source, int n) {
   const int runs = n_runs(source.vocab_size);
   const Selected selected = select(n, [&](auto add) {
     for (int base = 0; base < runs; base += kDrawThreads) {
@@ -324,7 +325,7 @@ __device__ __noinline__ uint32_t nth_run_maximum(Source source, int n) {
 }
 
 // Copies a row's logits within `bound` to the list; returns how many, or -1 where they are too many.
-__device__ __noinline__ int make_list(Source row, Bound bound) {
+inline __device__ __noinline__ int make_list(Source row, Bound bound) {
   DrawShared& shared = draw_shared();
   row.floor_key = max(row.floor_key, bound.key);
   const auto admitted = [&](float logit, int32_t token) -> uint64_t {
