@@ -55,36 +55,48 @@ int shared_bytes(MmaTier tier, int n_tokens, int n_k_tiles, int warps_m) {
   return std::max(activations, exchange_bytes(octets, shape.n_panels, warps_m));
 }
 
-// Rows of a CTA: more of them read the activations less often, which counts once these are as large as the weights of
-// 16 rows (a tile of Q4_K and its 4 tokens); fewer spread over more SMs.
-int choose_warps_m_log2(MmaTier tier, int n_tokens, bool swiglu, int n_slots, const DeviceProfile& profile) {
-  if (profile.mma_warps_m != 0) {
-    const int log2 = std::bit_width(static_cast<unsigned>(profile.mma_warps_m)) - 1;
-    return std::max(log2, swiglu ? 1 : 0);
-  }
-  const int many_slots = 32 * profile.n_sms;  // even large CTAs come several times round
+// How a product is cut up. Measured on an H200 with Q4_K matrices of 8B and 1.5B models, 2026-11-22
+// (docs/performance.md): matrices whose panels come many times round want CTAs of many rows, which read the activations
+// less often. The others want K shared out inside the CTA: a split between CTAs costs several microseconds, and pays
+// only where SMs would stand idle.
+struct Cut {
+  int warps_m_log2;
+  bool split_k;
+};
+
+Cut choose_cut(MmaTier tier, int n_slots, int n_k_tiles, const DeviceProfile& profile) {
+  const bool many = n_slots >= 8 * profile.n_sms, most = n_slots >= 32 * profile.n_sms;
+  const bool some = n_slots * 2 >= 5 * profile.n_sms;
   switch (tier) {
     case MmaTier::k8Tokens:
-      return n_slots >= many_slots ? 2 : n_tokens == 1 ? (swiglu ? 1 : 0) : 2;
+      return {most ? 3 : many || some || n_k_tiles > 32 ? 1 : 0, false};
     case MmaTier::k16Tokens:
-      return 2;
+      return {many ? 3 : 1, !some};
     case MmaTier::k32Tokens:
-      return n_slots >= 8 * profile.n_sms ? 3 : 2;
+      return {many ? 3 : 1, false};
     case MmaTier::k64Tokens:
       break;
   }
-  return n_slots / 16 * ceil_div(n_tokens, 64) >= profile.n_sms * 3 / 4 ? 3 : 2;
+  return {many ? 3 : 2, false};
+}
+
+// The least octets that hold the tokens; two groups of 32 rather than one of 64 where the matrix is small, which alone
+// would leave SMs idle.
+MmaTier choose_tier(int n_tokens, int n_slots, const DeviceProfile& profile) {
+  if (n_tokens <= 8) return MmaTier::k8Tokens;
+  if (n_tokens <= 16) return MmaTier::k16Tokens;
+  return n_tokens <= 32 || n_slots < 8 * profile.n_sms ? MmaTier::k32Tokens : MmaTier::k64Tokens;
 }
 
 MmaPlan plan_mma(int n_tokens, int n_slots, int n_k_tiles, bool swiglu, const MatmulWorkspace& workspace,
                  const DeviceProfile& profile) {
   MmaPlan plan;
-  plan.tier = n_tokens <= 8    ? MmaTier::k8Tokens
-              : n_tokens <= 16 ? MmaTier::k16Tokens
-              : n_tokens <= 32 ? MmaTier::k32Tokens
-                               : MmaTier::k64Tokens;
+  plan.tier = choose_tier(n_tokens, n_slots, profile);
   const MmaTierShape shape = tier_shape(plan.tier);
-  plan.warps_m_log2 = choose_warps_m_log2(plan.tier, n_tokens, swiglu, n_slots, profile);
+  const Cut cut = choose_cut(plan.tier, n_slots, n_k_tiles, profile);
+  plan.warps_m_log2 = cut.warps_m_log2;
+  if (profile.mma_warps_m != 0) plan.warps_m_log2 = std::bit_width(static_cast<unsigned>(profile.mma_warps_m)) - 1;
+  if (swiglu && shape.n_panels == 1) plan.warps_m_log2 = std::max(plan.warps_m_log2, 1);
   // What the device's shared memory holds decides first: fewer rows of K at once, or fewer tiles of it.
   const int budget =
       std::min(profile.shared_bytes_per_block, plan.tier == MmaTier::k8Tokens ? kResidentBytes : 1 << 30);
@@ -104,8 +116,8 @@ MmaPlan plan_mma(int n_tokens, int n_slots, int n_k_tiles, bool swiglu, const Ma
   plan.split_k = 1;
   if (ctas <= workspace.n_counters) {
     // A split that fills the device once, not one CTA more; at least a tile a warp; and what the workspace holds.
-    const int wanted =
-        profile.mma_split_k != 0 ? profile.mma_split_k : profile.n_sms * profile.split_k_ctas_per_sm / ctas;
+    const int fill = cut.split_k || 2 * ctas < profile.n_sms ? profile.n_sms * profile.split_k_ctas_per_sm / ctas : 1;
+    const int wanted = profile.mma_split_k != 0 ? profile.mma_split_k : fill;
     const int64_t cta_elems = int64_t{shape.tokens} * warps_m * shape.n_panels * kTileRows;
     const int64_t held = workspace.partial_elems / (cta_elems * ctas);
     plan.split_k = std::min({wanted, n_k_tiles * warps_m / kMmaWarps, static_cast<int>(held)});
