@@ -65,8 +65,9 @@ struct MatmulWorkspace {
   int64_t partial_elems = 0;
   uint32_t* counters = nullptr;  // [n_counters] zero between products
   int n_counters = 0;
-  float* gate_up = nullptr;           // [gate_up_elems] gate and up of a SwiGLU that is not fused
-  __half* decoded = nullptr;          // [decoded_elems] a decoded matrix, for long prefill
+  float* gate_up = nullptr;   // [gate_up_elems] gate and up of a SwiGLU that is not fused
+  __half* decoded = nullptr;  // [decoded_elems] a decoded matrix, for long prefill; a larger one takes the other way
+  int64_t decoded_elems = 0;
   std::byte* gemm_scratch = nullptr;  // [gemm_scratch_bytes] cuBLASLt's own
   const Gemm* gemm = nullptr;         // null: this machine has no cuBLASLt, and long prefill runs as short prefill does
 };
