@@ -2,10 +2,12 @@
 
 #include <utility>
 
+#include "app/gpu.h"
 #include "app/progress_bar.h"
 #include "backend/cpu/cpu_executor.h"
 #include "backend/cpu/cpu_peaks.h"
 #include "base/env_options.h"
+#include "base/log.h"
 
 namespace spate::app {
 
@@ -26,9 +28,36 @@ Result<std::unique_ptr<Tokenizer>> load_tokenizer(const std::string& given) {
   return Tokenizer::create(std::move(vocab));
 }
 
+namespace {
+
+// Whether the options mean a GPU, here: auto means one if there is one.
+Result<bool> wants_gpu(const DeviceOptions& options) {
+  if (options.device == "cpu") return false;
+  const Result<void> found = find_gpu(options);
+  if (found) return true;
+  if (options.device != "auto") return found.error();
+  log::info("running on the CPU: {}", found.error().message);
+  return false;
+}
+
+Result<std::unique_ptr<Executor>> make_executor_on_cpu(const std::shared_ptr<const Model>& model,
+                                                       const DeviceOptions& options, const CpuChoice& cpu,
+                                                       const ExecutorLimits& limits,
+                                                       const std::function<void(double)>& progress) {
+  return make_cpu_executor(model, {.limits = limits,
+                                   .n_threads = cpu.n_threads,
+                                   .isa = cpu.isa,
+                                   .repack = !options.no_repack,
+                                   .progress = progress});
+}
+
+}  // namespace
+
 Result<std::optional<CpuChoice>> cpu_choice(const DeviceOptions& options) {
-  if (options.device == "cuda")
-    return Error::unsupported("this build has no CUDA executor; use --device cpu, or auto for what there is");
+  SPATE_TRY(const bool gpu, wants_gpu(options));
+  if (gpu) return std::optional<CpuChoice>();
+  if (options.kv_type != "f16" || !options.tune.empty())
+    return Error::usage("--kv-type and --tune are for GPUs, and this would run on the CPU");
   SPATE_TRY(const Isa isa, isa_from_name(options.isa.empty() ? env_options().isa : options.isa));
   return std::optional(
       CpuChoice{.n_threads = options.n_threads > 0 ? options.n_threads : physical_cores(), .isa = isa});
@@ -36,17 +65,24 @@ Result<std::optional<CpuChoice>> cpu_choice(const DeviceOptions& options) {
 
 Result<std::unique_ptr<Executor>> make_executor(std::shared_ptr<const Model> model, const DeviceOptions& options,
                                                 const ExecutorLimits& limits) {
-  SPATE_TRY(const std::optional<CpuChoice> cpu, cpu_choice(options));
+  SPATE_TRY(std::optional<CpuChoice> cpu, cpu_choice(options));
   ProgressBar bar("loading");
-  return make_cpu_executor(std::move(model), {.limits = limits,
-                                              .n_threads = cpu->n_threads,
-                                              .isa = cpu->isa,
-                                              .repack = !options.no_repack,
-                                              .progress = [&bar](double fraction) { bar.update(fraction); }});
+  const auto progress = [&bar](double fraction) { bar.update(fraction); };
+  if (!cpu) {
+    Result<std::unique_ptr<Executor>> executor = make_gpu_executor(model, options, limits, progress);
+    if (executor || options.device != "auto" || executor.error().code != ErrorCode::kUnsupported) return executor;
+    // A shape that the GPU's kernels lack: what runs on the CPU still runs.
+    log::warn("running on the CPU: {}", executor.error().message);
+    DeviceOptions on_cpu = options;
+    on_cpu.device = "cpu";
+    SPATE_TRY(cpu, cpu_choice(on_cpu));
+  }
+  return make_executor_on_cpu(model, options, *cpu, limits, progress);
 }
 
 Result<DevicePeaks> measure_peaks(const DeviceOptions& options) {
   SPATE_TRY(const std::optional<CpuChoice> cpu, cpu_choice(options));
+  if (!cpu) return measure_gpu_peaks(options);
   return measure_cpu_peaks(cpu->n_threads, cpu->isa);
 }
 
