@@ -229,6 +229,9 @@ TEST(Run, WhatCannotRun_IsOneLineWithItsExitCode) {
                                          {{"-p", "x", "--logit-bias", "16384=1"}, 2, "16384"},
                                          {{"-f", "/nonexistent/prompt.txt"}, 3, "/nonexistent/prompt.txt"},
                                          {{"-p", "x", "--device", "cuda:99"}, 5, "CUDA"},
+                                         {{"-p", "x", "--device", "cuda:x"}, 2, "cuda:N"},
+                                         {{"-p", "x", "--device", "cpu", "--tune", "graphs=0"}, 2, "for GPUs"},
+                                         {{"-p", "x", "--device", "cpu", "--kv-type", "q8_0"}, 2, "for GPUs"},
                                          {{"-p", kPrompt, "--ctx", "11"}, 6, "context of 11"}}) {
     std::vector<std::string> arguments{"run"};
     arguments.insert(arguments.end(), c.arguments.begin(), c.arguments.end());
