@@ -111,14 +111,14 @@ void ChatTemplate::try_out(Variant& variant) {
   const TemplateNames names{.now = std::tm{}};
   const Message question{.role = "user", .content = "a question"};
   const Message parts{.role = "user", .content = Json::array({{{"type", "text"}, {"text", "in a part"}}})};
-  const auto in_parts = render_as_is(variant, trial({parts}), names);
+  const auto in_parts = render_as_is(variant, trial({parts}), names, kTrialLimits);
   variant.takes_parts = contains(in_parts, "in a part") && !contains(in_parts, "'in a part'");
 
   const Json function = {{"name", "f"}, {"arguments", {{"argument", "its value"}}}};
   const Json calls = Json::array({{{"id", "call00001"}, {"type", "function"}, {"function", function}}});
   Conversation calling = trial({question, {.role = "assistant", .content = "", .tool_calls = calls}});
   calling.add_generation_prompt = false;
-  const auto called = render_as_is(variant, calling, names);
+  const auto called = render_as_is(variant, calling, names, kTrialLimits);
   variant.takes_argument_objects = contains(called, "its value") && !contains(called, "'its value'");
 }
 
@@ -160,7 +160,8 @@ Result<ChatTemplate> ChatTemplate::from_gguf(const GgufFile& file, std::string_v
   return ChatTemplate(std::move(*variant), std::move(with_tools));
 }
 
-Result<Rendered> ChatTemplate::render(const Conversation& conversation, const TemplateNames& names) const {
+Result<Rendered> ChatTemplate::render(const Conversation& conversation, const TemplateNames& names,
+                                      const jinja::Limits& limits) const {
   const bool with_tools = !conversation.tools.empty();
   const Variant& chosen = variant(with_tools);
   Conversation adapted = conversation;
@@ -169,11 +170,11 @@ Result<Rendered> ChatTemplate::render(const Conversation& conversation, const Te
       if (std::optional<std::string> text = joined(message)) message.content = std::move(*text);
     if (chosen.takes_argument_objects && message.tool_calls) parse_arguments(*message.tool_calls);
   }
-  return render_as_is(chosen, adapted, names);
+  return render_as_is(chosen, adapted, names, limits);
 }
 
 Result<Rendered> ChatTemplate::render_as_is(const Variant& variant, const Conversation& conversation,
-                                            const TemplateNames& names) {
+                                            const TemplateNames& names, const jinja::Limits& limits) {
   auto context = std::make_shared<jinja::Dict>(nullptr);
   set(*context, "bos_token", own_words(names.bos_token));
   set(*context, "eos_token", own_words(names.eos_token));
@@ -194,7 +195,7 @@ Result<Rendered> ChatTemplate::render_as_is(const Variant& variant, const Conver
     SPATE_TRY(Value value, jinja::value_from_json(json));
     set(*context, key, std::move(value));
   }
-  return variant.parsed.render(Value(std::move(context)), {.limits = {}, .now = names.now});
+  return variant.parsed.render(Value(std::move(context)), {.limits = limits, .now = names.now});
 }
 
 }  // namespace spate::chat

@@ -27,6 +27,9 @@ struct TemplateNames {
   static TemplateNames of(const Vocab& vocab, std::optional<std::tm> now);
 };
 
+// For trying a template out, on conversations of a few messages: one that never ends is found out soon.
+inline constexpr jinja::Limits kTrialLimits{.max_output_bytes = size_t{1} << 20, .max_steps = 1'000'000};
+
 // A text and who wrote which bytes of it.
 using jinja::Rendered;
 
@@ -49,7 +52,8 @@ class ChatTemplate {
   // words, so that `'<|' + message.role + '|>'` can be a control token; all else in the conversation is the request's.
   // Arguments of tool calls that came as text, and lists of text parts, are handed over in the form that the template
   // can print. Errors as of jinja::Template::render(); kUsage is the template's own complaint.
-  Result<Rendered> render(const Conversation& conversation, const TemplateNames& names) const;
+  Result<Rendered> render(const Conversation& conversation, const TemplateNames& names,
+                          const jinja::Limits& limits = {}) const;
 
   // The template that render() uses.
   const std::string& source(bool with_tools = false) const { return variant(with_tools).source; }
@@ -66,7 +70,7 @@ class ChatTemplate {
 
   static void try_out(Variant& variant);
   static Result<Rendered> render_as_is(const Variant& variant, const Conversation& conversation,
-                                       const TemplateNames& names);
+                                       const TemplateNames& names, const jinja::Limits& limits);
 
   ChatTemplate(Variant plain, std::optional<Variant> with_tools);
   const Variant& variant(bool with_tools) const { return with_tools && with_tools_ ? *with_tools_ : plain_; }

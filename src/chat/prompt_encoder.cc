@@ -46,7 +46,7 @@ PromptEncoder::PromptEncoder(const Tokenizer& tokenizer, const ChatTemplate& cha
   for (const std::vector<Message>& messages : {std::vector{system, user, assistant, user}, {user, assistant, user}}) {
     Conversation conversation;
     conversation.messages = messages;
-    if (const Result<Rendered> rendered = chat_template.render(conversation, names); rendered.ok())
+    if (const Result<Rendered> rendered = chat_template.render(conversation, names, kTrialLimits); rendered.ok())
       note_written(*rendered);
   }
 }

@@ -26,7 +26,7 @@ TurnEnd end_of(const ChatTemplate& chat_template, const PromptEncoder& encoder, 
   Conversation conversation;
   conversation.messages = std::move(messages);
   conversation.add_generation_prompt = false;
-  const Result<Rendered> rendered = chat_template.render(conversation, names);
+  const Result<Rendered> rendered = chat_template.render(conversation, names, kTrialLimits);
   if (!rendered.ok()) return {};
   const std::string& text = rendered->text;
   const size_t answer = text.rfind(kAnswer);
