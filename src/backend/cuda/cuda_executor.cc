@@ -4,8 +4,10 @@
 #include <array>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <vector>
 
+#include "backend/cuda/attention_tiles.h"
 #include "backend/cuda/cuda_check.h"
 #include "backend/cuda/cuda_weights.h"
 #include "backend/cuda/forward.h"
@@ -171,7 +173,7 @@ ForwardContext CudaExecutorImpl::context(const StepLayout& layout) const {
 // device's block is still all zeros: no tokens, no work for attention.
 void CudaExecutorImpl::warm_up() {
   const int n_max = plan_.limits.max_step_tokens;
-  for (const int n_tokens : {1, std::min(n_max, 32), n_max}) {
+  for (const int n_tokens : std::set{1, std::min(n_max, 32), n_max}) {
     const ForwardContext warm = context(StepLayout({n_tokens, 1, 1}, plan_.attention_bytes));
     const int32_t q_start[] = {0, n_tokens}, kv_len[] = {n_tokens};
     const std::span block(steps_[0].block.data(), static_cast<size_t>(plan_.attention_bytes));
@@ -319,8 +321,7 @@ Result<void> check_shape(const Model& model) {
                                           what, value, there_are));
   };
   if (spec.vocab_size > kMaxSamplingVocab) return refuse("a vocabulary", spec.vocab_size, "up to 524288 tokens");
-  constexpr std::array kHeadDims = {64, 80, 96, 128, 256};
-  if (std::ranges::find(kHeadDims, spec.head_dim) == kHeadDims.end())
+  if (!has_attention_kernel(spec.head_dim))
     return refuse("a head size", spec.head_dim, "64, 80, 96, 128 and 256");
   return {};
 }
