@@ -49,7 +49,7 @@ struct MatmulArgs {
   const __half* x = nullptr;  // [T, padded_cols(n_cols)], permuted (activations.h)
   float x_scale = 1;          // x holds the activations times 1 / x_scale
   // Matrices over the same x; their outputs lie side by side in y.
-  PackedMatrix parts[3];
+  PackedMatrix parts[3] = {};
   int n_parts = 0;
   Epilogue epilogue = Epilogue::kStore;
   float* y = nullptr;    // [T, y_stride]: kStore, kAdd
