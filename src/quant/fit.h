@@ -20,7 +20,8 @@ namespace spate {
 
 // Beyond what any format can hold (an f16 scale times a code), and small enough that sums of squares stay finite.
 inline constexpr float kLargestWeight = 1e12f;
-// Below half of the smallest f16 at the largest code of any format: everything of this size encodes to zero.
+// Far below half of the smallest f16, 6e-8: weights of this size are zeros in every format, and 1 / this is still
+// finite.
 inline constexpr float kSmallestWeight = 1e-12f;
 
 // Copies n weights, those outside the range that fits can work with brought back into it.
@@ -31,7 +32,7 @@ inline void load_weights(const float* in, int n, float* x) {
   }
 }
 
-// A scale as f16, kept finite; scale is what the decoder will see.
+// A scale as f16, kept finite; `value` is what the decoder will see.
 struct HalfScale {
   uint16_t bits = 0;
   float value = 0;
