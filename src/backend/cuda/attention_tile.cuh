@@ -44,17 +44,6 @@ __device__ __forceinline__ uint32_t multiply_half2(uint32_t a, uint32_t b) {
   return *reinterpret_cast<const uint32_t*>(&product);
 }
 
-__device__ __forceinline__ uint32_t load_shared_32(uint32_t address) {
-  uint32_t value;
-  asm volatile("ld.shared.b32 %0, [%1];" : "=r"(value) : "r"(address) : "memory");
-  return value;
-}
-__device__ __forceinline__ uint32_t load_shared_16_twice(uint32_t address) {
-  uint16_t value;
-  asm volatile("ld.shared.b16 %0, [%1];" : "=h"(value) : "r"(address) : "memory");
-  return value * 0x10001u;
-}
-
 // Fragments of a plane (kv_pool.h) in shared memory.
 template <KvType kType, int kDim>
 class PlaneReader {

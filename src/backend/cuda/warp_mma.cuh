@@ -48,6 +48,17 @@ __device__ __forceinline__ void multiply_add(float (&c)[2], const uint32_t (&a)[
       : "r"(a[0]), "r"(0), "r"(a[1]), "r"(0), "r"(b0), "r"(b1), "f"(0.0f));
 }
 
+__device__ __forceinline__ uint32_t load_shared_32(uint32_t address) {
+  uint32_t value;
+  asm volatile("ld.shared.b32 %0, [%1];" : "=r"(value) : "r"(address) : "memory");
+  return value;
+}
+__device__ __forceinline__ uint32_t load_shared_16_twice(uint32_t address) {
+  uint16_t value;
+  asm volatile("ld.shared.b16 %0, [%1];" : "=h"(value) : "r"(address) : "memory");
+  return value * 0x10001u;
+}
+
 // 16 bytes from global to shared memory, past L1.
 __device__ __forceinline__ void copy_async_16(uint32_t to_shared, const void* from) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to_shared), "l"(from) : "memory");
