@@ -11,6 +11,7 @@
 
 #include "app/bench_report.h"
 #include "app/command.h"
+#include "app/gpu.h"
 #include "app/interrupt.h"
 #include "app/load.h"
 #include "app/options.h"
@@ -43,6 +44,7 @@ struct CommandOptions {
   bool kernels = false;
   std::vector<QuantType> kernel_types;
   std::vector<int> kernel_tokens = {1, 2, 4, 8, 16, 32, 128, 512};
+  int kernel_mib = 256;
   std::vector<KernelShape> kernel_shapes = {{.n_rows = 8960, .n_cols = 1536}, {.n_rows = 1536, .n_cols = 8960}};
 };
 
@@ -171,30 +173,30 @@ Result<void> bench_model(const CommandOptions& options) {
 
 Result<void> bench_kernels(const CommandOptions& options) {
   SPATE_TRY(const std::optional<CpuChoice> cpu, cpu_choice(options.device));
-  if (!cpu) return Error::unsupported("--kernels times the CPU's kernels; use --device cpu");
   KernelBenchOptions kernels{.isas = {},
                              .types = options.kernel_types,
                              .shapes = options.kernel_shapes,
                              .tokens = options.kernel_tokens,
-                             .n_threads = cpu->n_threads,
+                             .n_threads = cpu ? cpu->n_threads : 1,
                              .repeat = options.measure.repeat};
-  if (options.device.isa.empty())
+  if (cpu && options.device.isa.empty())
     std::copy_if(std::begin(kAllIsas), std::end(kAllIsas), std::back_inserter(kernels.isas), isa_supported);
-  else
+  else if (cpu)
     kernels.isas = {cpu->isa};
   if (kernels.types.empty()) kernels.types.assign(all_quant_types().begin(), all_quant_types().end());
-  BenchSetup setup{.device = fmt::format("CPU, {} threads", cpu->n_threads), .options = options.measure};
+  BenchSetup setup{.device = cpu ? fmt::format("CPU, {} threads", cpu->n_threads) : "GPU", .options = options.measure};
   fill_in_cpu(setup, cpu);
   SPATE_TRY(setup.peaks, measure_peaks(options.device));
   const InterruptGuard interrupt;
   StandardOutput out;
   if (!options.json) out.write(peaks_text(setup.peaks) + kernel_table_header());
   std::vector<KernelTiming> timings;
-  SPATE_TRY_VOID(time_cpu_kernels(kernels, [&](const KernelTiming& timing) {
+  const auto take = [&](const KernelTiming& timing) {
     timings.push_back(timing);
     if (!options.json) out.write(kernel_table_row(timing, setup.peaks));
     return !interrupt.interrupted() && !out.failed();
-  }));
+  };
+  SPATE_TRY_VOID(cpu ? time_cpu_kernels(kernels, take) : time_gpu_kernels(options.device, kernels, take));
   if (options.json) out.write(json_line(kernel_json(setup, timings)));
   return out.finish();
 }
@@ -221,8 +223,8 @@ void add_case_options(CLI::App& parser, CommandOptions& options) {
 
 void add_kernel_options(CLI::App& parser, CommandOptions& options) {
   CLI::Option* kernels = parser.add_flag("--kernels", options.kernels,
-                                         "time the CPU's matrix products instead, for each instruction set that the "
-                                         "processor has (or --isa), type, shape and number of tokens");
+                                         "time matrix products instead, for each type, shape and number of tokens, "
+                                         "and on a CPU each instruction set that it has (or --isa)");
   const auto in_group = [kernels](CLI::Option* option) {
     if (option != kernels) option->needs(kernels);
     option->group(kKernelsGroup);
@@ -243,6 +245,8 @@ void add_kernel_options(CLI::App& parser, CommandOptions& options) {
                ->type_name("LIST"));
   in_group(add_list(parser, "--kernel-tokens", options.kernel_tokens, 1, 1 << 16,
                     "tokens of a product; default 1,2,4,8,16,32,128,512"));
+  in_group(add_number(parser, "--kernel-mib", options.kernel_mib, 1, 1 << 16,
+                      "MiB of weights that a pass reads, more than caches hold; default 256"));
   in_group(parser
                .add_option_function<std::string>(
                    "--kernel-shapes",

@@ -51,10 +51,14 @@ double peak_of(QuantType type, const DevicePeaks& peaks) {
   return quant_traits(type).block_elems > 1 ? peaks.quantised_multiply_adds_per_s : peaks.float_multiply_adds_per_s;
 }
 
+std::string_view kernel_name(const KernelTiming& timing) {
+  return timing.isa ? isa_name(*timing.isa) : "cuda";
+}
+
 // A kernel's peak is that of its own instruction set.
 double peak_of(const KernelTiming& timing, const DevicePeaks& peaks) {
   const bool quantised = quant_traits(timing.type).block_elems > 1;
-  const std::string name = fmt::format("{} {}", isa_name(timing.isa), quantised ? "int8" : "float32");
+  const std::string name = fmt::format("{} {}", kernel_name(timing), quantised ? "int8" : "float32");
   for (const MultiplyAddRate& rate : peaks.rates)
     if (rate.name == name) return rate.per_s;
   return peak_of(timing.type, peaks);
@@ -193,7 +197,7 @@ std::string kernel_table_header() {
 
 std::string kernel_table_row(const KernelTiming& timing, const DevicePeaks& peaks) {
   const KernelRates rates = rates_of(timing, peaks);
-  return fmt::format("{:<8} {:<7} {:>13} {:>7} {:>10.3f} {:>8.2f} {:>7.1f}% {:>9.1f} {:>7.1f}%\n", isa_name(timing.isa),
+  return fmt::format("{:<8} {:<7} {:>13} {:>7} {:>10.3f} {:>8.2f} {:>7.1f}% {:>9.1f} {:>7.1f}%\n", kernel_name(timing),
                      quant_name(timing.type), fmt::format("{} x {}", timing.shape.n_rows, timing.shape.n_cols),
                      timing.n_tokens, rates.seconds.median * 1e3, rates.bytes_per_s * kGiga, rates.read_share * 100,
                      rates.multiply_adds_per_s * kGiga, rates.math_share * 100);
@@ -204,7 +208,7 @@ Json kernel_json(const BenchSetup& setup, const std::vector<KernelTiming>& timin
   json["kernels"] = Json::array();
   for (const KernelTiming& timing : timings) {
     const KernelRates rates = rates_of(timing, setup.peaks);
-    json["kernels"].push_back({{"isa", isa_name(timing.isa)},
+    json["kernels"].push_back({{"isa", kernel_name(timing)},
                                {"type", quant_name(timing.type)},
                                {"n_rows", timing.shape.n_rows},
                                {"n_cols", timing.shape.n_cols},

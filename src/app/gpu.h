@@ -11,6 +11,7 @@
 #include "backend/device_peaks.h"
 #include "backend/executor.h"
 #include "base/error.h"
+#include "bench/kernel_bench.h"
 #include "model/model.h"
 
 namespace spate::app {
@@ -39,6 +40,10 @@ Result<std::unique_ptr<Executor>> make_gpu_executor(const std::shared_ptr<const 
 
 // What the GPU that the options name can do at most, measured now. Error as find_gpu().
 Result<DevicePeaks> measure_gpu_peaks(const DeviceOptions& options);
+
+// As time_cpu_kernels(), on the GPU that the options name. Error as find_gpu(); kBackend: the device failed.
+Result<void> time_gpu_kernels(const DeviceOptions& options, const KernelBenchOptions& kernels,
+                              const std::function<bool(const KernelTiming&)>& take);
 
 // What make_gpu_executor() would take, without making anything. Its errors.
 Result<MemoryReport> gpu_memory(const Model& model, const DeviceOptions& options, const ExecutorLimits& limits);

@@ -4,6 +4,7 @@
 #include "app/gpu.h"
 #include "backend/cuda/cuda_executor.h"
 #include "backend/cuda/cuda_peaks.h"
+#include "backend/cuda/matmul_timing.h"
 
 namespace spate::app {
 
@@ -46,6 +47,33 @@ Result<std::unique_ptr<Executor>> make_gpu_executor(const std::shared_ptr<const 
 Result<DevicePeaks> measure_gpu_peaks(const DeviceOptions& options) {
   SPATE_TRY(const cuda::DeviceProfile profile, profile_of(options));
   return cuda::measure_peaks(profile);
+}
+
+Result<void> time_gpu_kernels(const DeviceOptions& options, const KernelBenchOptions& kernels,
+                              const std::function<bool(const KernelTiming&)>& take) {
+  SPATE_TRY(const cuda::DeviceProfile profile, profile_of(options));
+  bool goes_on = true;
+  for (const KernelShape& shape : kernels.shapes)
+    for (const QuantType type : kernels.types) {
+      if (!goes_on || shape.n_cols % quant_traits(type).block_elems != 0) continue;
+      const cuda::MatmulTimingOptions timing{.type = type,
+                                             .n_rows = static_cast<int>(shape.n_rows),
+                                             .n_cols = static_cast<int>(shape.n_cols),
+                                             .tokens = kernels.tokens,
+                                             .repeat = kernels.repeat};
+      SPATE_TRY_VOID(cuda::time_matmul(timing, profile, [&](const cuda::MatmulTiming& timed) {
+        goes_on = take({.isa = {},
+                        .type = type,
+                        .shape = shape,
+                        .n_tokens = timed.n_tokens,
+                        .weight_bytes = timed.weight_bytes,
+                        .multiply_adds = static_cast<double>(shape.n_rows * shape.n_cols) * timed.n_tokens,
+                        .seconds = timed.seconds});
+        return goes_on;
+      }));
+    }
+  if (!goes_on) return Error::interrupted("stopped before everything was measured");
+  return {};
 }
 
 Result<MemoryReport> gpu_memory(const Model& model, const DeviceOptions& options, const ExecutorLimits& limits) {

@@ -23,6 +23,11 @@ Result<DevicePeaks> measure_gpu_peaks(const DeviceOptions&) {
   return no_backend();
 }
 
+Result<void> time_gpu_kernels(const DeviceOptions&, const KernelBenchOptions&,
+                              const std::function<bool(const KernelTiming&)>&) {
+  return no_backend();
+}
+
 Result<MemoryReport> gpu_memory(const Model&, const DeviceOptions&, const ExecutorLimits&) {
   return no_backend();
 }

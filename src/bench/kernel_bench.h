@@ -1,8 +1,9 @@
-// Times the CPU's matrix products by themselves: every instruction set, type, shape and number of tokens.
+// Times matrix products by themselves: every instruction set of the CPU, type, shape and number of tokens.
 #pragma once
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "base/cpu_features.h"
@@ -26,7 +27,7 @@ struct KernelBenchOptions {
 };
 
 struct KernelTiming {
-  Isa isa;
+  std::optional<Isa> isa;  // of the CPU; none: a GPU's
   QuantType type;
   KernelShape shape;
   int n_tokens;
