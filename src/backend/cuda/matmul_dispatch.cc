@@ -64,12 +64,12 @@ struct Cut {
   bool split_k;
 };
 
-Cut choose_cut(MmaTier tier, int n_slots, int n_k_tiles, const DeviceProfile& profile) {
+Cut choose_cut(MmaTier tier, int n_tokens, int n_slots, int n_k_tiles, const DeviceProfile& profile) {
   const bool many = n_slots >= 8 * profile.n_sms, most = n_slots >= 32 * profile.n_sms;
   const bool some = n_slots * 2 >= 5 * profile.n_sms;
   switch (tier) {
     case MmaTier::k8Tokens:
-      return {most ? 3 : many || some || n_k_tiles > 32 ? 1 : 0, false};
+      return {most ? 3 : some || (n_tokens > 2 && n_k_tiles > 32) ? 1 : 0, false};
     case MmaTier::k16Tokens:
       return {many ? 3 : 1, !some};
     case MmaTier::k32Tokens:
@@ -93,7 +93,7 @@ MmaPlan plan_mma(int n_tokens, int n_slots, int n_k_tiles, bool swiglu, const Ma
   MmaPlan plan;
   plan.tier = choose_tier(n_tokens, n_slots, profile);
   const MmaTierShape shape = tier_shape(plan.tier);
-  const Cut cut = choose_cut(plan.tier, n_slots, n_k_tiles, profile);
+  const Cut cut = choose_cut(plan.tier, n_tokens, n_slots, n_k_tiles, profile);
   plan.warps_m_log2 = cut.warps_m_log2;
   if (profile.mma_warps_m != 0) plan.warps_m_log2 = std::bit_width(static_cast<unsigned>(profile.mma_warps_m)) - 1;
   if (swiglu && shape.n_panels == 1) plan.warps_m_log2 = std::max(plan.warps_m_log2, 1);
@@ -132,8 +132,10 @@ void run_mma(const MatmulArgs& args, int first, int end, int column, int n_token
              const DeviceProfile& profile, cudaStream_t stream) {
   const PackedMatrix& matrix = args.parts[first];
   MmaParams params{.x = args.x,
+                   .norm = args.norm,
                    .x_stride = padded_cols(matrix.n_cols),
                    .n_tokens = n_tokens,
+                   .n_cols = matrix.n_cols,
                    .n_k_tiles = padded_cols(matrix.n_cols) / kTileCols,
                    .parts = {},
                    .n_parts = end - first,
@@ -149,7 +151,12 @@ void run_mma(const MatmulArgs& args, int first, int end, int column, int n_token
   for (int i = first; i < end; ++i) {
     const PackedMatrix& part = args.parts[i];
     params.n_slots += n_panels(part);
-    params.parts[i - first] = {part.tiles, params.n_slots, part.n_rows, column, factor_of(args, part)};
+    params.parts[i - first] = {.tiles = part.tiles,
+                               .panel_end = params.n_slots,
+                               .n_rows = part.n_rows,
+                               .column = column,
+                               .factor = factor_of(args, part),
+                               .second = !same_kernels(matrix, part)};
     column += part.n_rows;
   }
   const MmaPlan plan =
@@ -158,16 +165,30 @@ void run_mma(const MatmulArgs& args, int first, int end, int column, int n_token
               "no counters for {} x {} groups of a product split {} times", plan.slot_groups, plan.token_groups,
               plan.split_k);
   params.warps_m_log2 = plan.warps_m_log2;
-  SPATE_CUDA(type_kernels(matrix.type)
-                 .mma(plan.tier, params,
-                      {.grid = dim3(static_cast<unsigned>(plan.token_groups), static_cast<unsigned>(plan.slot_groups),
-                                    static_cast<unsigned>(plan.split_k)),
-                       .block = dim3(kMmaThreads),
-                       .shared_bytes = static_cast<size_t>(plan.shared_bytes),
-                       .stream = stream,
-                       .dependent = profile.dependent_launch}),
+  const Launch how{.grid = dim3(static_cast<unsigned>(plan.token_groups), static_cast<unsigned>(plan.slot_groups),
+                                static_cast<unsigned>(plan.split_k)),
+                   .block = dim3(kMmaThreads),
+                   .shared_bytes = static_cast<size_t>(plan.shared_bytes),
+                   .stream = stream,
+                   .dependent = profile.dependent_launch};
+  const PackedMatrix& last = args.parts[end - 1];
+  SPATE_CUDA(same_kernels(matrix, last) ? type_kernels(matrix.type).mma(plan.tier, params, how)
+                                        : pair_kernel(matrix.type, last.type)(params, how),
              "product of {} tokens with {} panels of {} x {} columns of {}", n_tokens, params.n_slots, kTileRows,
              matrix.n_cols, quant_name(matrix.type));
+}
+
+// One past the last part that shares a launch with part `first`: those of its type; for few tokens also, behind them,
+// those of a type with which it has a kernel.
+int launch_end(const MatmulArgs& args, int first, int n_tokens) {
+  const PackedMatrix& a = args.parts[first];
+  int end = first + 1;
+  while (end < args.n_parts && same_kernels(a, args.parts[end])) ++end;
+  if (n_tokens > tier_shape(MmaTier::k8Tokens).tokens || end == args.n_parts) return end;
+  const PackedMatrix& b = args.parts[end];
+  if (pair_kernel(a.type, b.type) == nullptr) return end;
+  while (end < args.n_parts && same_kernels(b, args.parts[end])) ++end;
+  return end;
 }
 
 // A float16 copy of one part, then cuBLASLt.
@@ -279,6 +300,8 @@ void matmul(const MatmulArgs& args, int n_tokens, const MatmulWorkspace& workspa
             cudaStream_t stream) {
   SPATE_CHECK(args.n_parts >= 1 && args.n_parts <= kMaxParts, "{} matrices in a product", args.n_parts);
   if (n_tokens == 0) return;
+  SPATE_CHECK(args.norm.residual == nullptr || n_tokens <= tier_shape(MmaTier::k8Tokens).tokens,
+              "a fused norm of {} tokens", n_tokens);
   if (n_tokens >= profile.gemm_min_tokens && workspace.gemm != nullptr && fits_decoded(args, workspace)) {
     run_decoded(args, n_tokens, workspace, profile, stream);
     return;
@@ -288,7 +311,7 @@ void matmul(const MatmulArgs& args, int n_tokens, const MatmulWorkspace& workspa
     for (int first = 0; first < n_tokens; first += kGemmSwigluTokens) {
       const int n = std::min(kGemmSwigluTokens, n_tokens - first);
       MatmulArgs separate = args;
-      separate.x += int64_t{first} * padded_cols(args.parts[0].n_cols);
+      if (separate.x != nullptr) separate.x += int64_t{first} * padded_cols(args.parts[0].n_cols);
       separate.epilogue = Epilogue::kStore;
       separate.y = workspace.gate_up;
       separate.y_stride = int64_t{2} * d_ff;
@@ -300,11 +323,9 @@ void matmul(const MatmulArgs& args, int n_tokens, const MatmulWorkspace& workspa
   }
   int column = 0;
   for (int first = 0; first < args.n_parts;) {
-    int end = first + 1, rows = args.parts[first].n_rows;
-    while (end < args.n_parts && same_kernels(args.parts[first], args.parts[end])) rows += args.parts[end++].n_rows;
+    const int end = launch_end(args, first, n_tokens);
     run_mma(args, first, end, column, n_tokens, workspace, profile, stream);
-    column += rows;
-    first = end;
+    for (; first < end; ++first) column += args.parts[first].n_rows;
   }
 }
 

@@ -13,7 +13,7 @@ enum class MmaTier { k8Tokens, k16Tokens, k32Tokens, k64Tokens };
 struct MmaTierShape {
   int tokens;    // 8 per octet
   int n_panels;  // of 16 rows a warp
-  int n_stages;  // of the ring of activations; of up to 8 tokens all are there at once
+  int n_stages;  // of the ring of activations; those of up to 8 tokens are there as a whole
 };
 constexpr MmaTierShape tier_shape(MmaTier tier) {
   switch (tier) {
@@ -43,6 +43,12 @@ struct TypeKernels {
 
 // The kernels of a type; F32 and BF16 matrices differ from F16 in pack alone.
 const TypeKernels& type_kernels(QuantType type);
+
+// Runs products of up to 8 tokens over parts of two types (MatmulPart::second tells which); null for a pair that has no
+// kernel of its own, whose parts are launched one after the other. The pairs are those that the ecosystem's mixes put
+// side by side.
+using PairKernel = cudaError_t (*)(const MmaParams& params, const Launch& how);
+PairKernel pair_kernel(QuantType first, QuantType second);
 
 template <QuantType>
 TypeKernels make_type_kernels();  // defined and instantiated in matmul_*.cu

@@ -1,4 +1,4 @@
-// The product of 1 to some hundred tokens with quantised weights, on the tensor cores: weights as A (16 rows of
+// The product of 9 to some hundred tokens with quantised weights, on the tensor cores: weights as A (16 rows of
 // mma.m16n8k16), decoded to float16 in registers, tokens as N. Every weight is read and decoded once for 8 * kOctets
 // tokens.
 //
@@ -116,25 +116,34 @@ __device__ __forceinline__ void multiply_tiles(const typename Tile::Regs (&regs)
   half_tile.template operator()<1>();
 }
 
+// Which panel of which part a slot below n_slots is.
+struct SlotPlace {
+  int part, panel;
+};
+__device__ __forceinline__ SlotPlace slot_place(const MmaParams& p, int slot) {
+  if (p.epilogue == Epilogue::kSwiGlu) return {slot & 1, slot >> 1};
+  int part = 0, first = 0;
+  while (slot >= p.parts[part].panel_end) first = p.parts[part++].panel_end;
+  return {part, slot - first};
+}
+
 // Where a slot's tiles are; null for a slot past the last.
 __device__ __forceinline__ const std::byte* slot_tiles(const MmaParams& p, int slot, int tile_bytes) {
   if (slot >= p.n_slots) return nullptr;
-  if (p.epilogue == Epilogue::kSwiGlu) return p.parts[slot & 1].tiles + int64_t{slot >> 1} * p.n_k_tiles * tile_bytes;
-  int part = 0, first = 0;
-  while (slot >= p.parts[part].panel_end) first = p.parts[part++].panel_end;
-  return p.parts[part].tiles + int64_t{slot - first} * p.n_k_tiles * tile_bytes;
+  const SlotPlace place = slot_place(p, slot);
+  return p.parts[place.part].tiles + int64_t{place.panel} * p.n_k_tiles * tile_bytes;
 }
 
 // Writes one sum of row `row` of slot `slot` and token `token`. Each element of y belongs to one thread of one CTA, so
 // that the addition needs no order; as an atomic one it needs no answer either.
 __device__ __forceinline__ void store_sum(const MmaParams& p, int slot, int row, int token, float sum) {
   if (slot >= p.n_slots) return;
-  int part = 0, first = 0;
-  while (slot >= p.parts[part].panel_end) first = p.parts[part++].panel_end;
-  const int r = (slot - first) * kTileRows + row;
-  if (r >= p.parts[part].n_rows) return;
-  float* y = p.y + token * p.y_stride + p.parts[part].column + r;
-  const float value = sum * p.parts[part].factor;
+  const SlotPlace place = slot_place(p, slot);
+  const MatmulPart& part = p.parts[place.part];
+  const int r = place.panel * kTileRows + row;
+  if (r >= part.n_rows) return;
+  float* y = p.y + token * p.y_stride + part.column + r;
+  const float value = sum * part.factor;
   if (p.epilogue == Epilogue::kAdd) {
     atomicAdd(y, value);
   } else {
@@ -152,11 +161,14 @@ __device__ __forceinline__ void store_swiglu(const MmaParams& p, int panel, int 
 }
 
 // What a CTA's tile of sums still needs: added up over its warps that shared K, over the CTAs that did, then written.
-template <int kOctets, int kPanels>
+template <int kOctets, int kPanels, class TokenScale>
 class Epilogues {
  public:
-  __device__ Epilogues(const MmaParams& p, float* exchange, int first_slot, int first_token, int tile_index)
+  // token_scale(token): a factor of the token's sums, of the CTA's first token on.
+  __device__ Epilogues(const MmaParams& p, float* exchange, int first_slot, int first_token, int tile_index,
+                       TokenScale token_scale)
       : p_(p),
+        token_scale_(token_scale),
         exchange_(exchange),
         rows_log2_(p.warps_m_log2 + (kPanels == 2 ? 5 : 4)),
         stride_((1 << rows_log2_) + kRowPad),
@@ -237,18 +249,21 @@ class Epilogues {
       for (int i = threadIdx.x; i < n_tokens_ << half_log2; i += kMmaThreads) {
         const int token = i >> half_log2, row = i & ((1 << half_log2) - 1), panel = row / kTileRows;
         const int gate_row = 2 * panel * kTileRows + row % kTileRows;
-        store_swiglu(p_, first_slot_ / 2 + panel, row % kTileRows, first_token_ + token, sum(token, gate_row),
-                     sum(token, gate_row + kTileRows));
+        const float scale = token_scale_(token);
+        store_swiglu(p_, first_slot_ / 2 + panel, row % kTileRows, first_token_ + token, scale * sum(token, gate_row),
+                     scale * sum(token, gate_row + kTileRows));
       }
       return;
     }
     for (int i = threadIdx.x; i < n_tokens_ << rows_log2_; i += kMmaThreads) {
       const int token = i >> rows_log2_, row = i & ((1 << rows_log2_) - 1);
-      store_sum(p_, first_slot_ + row / kTileRows, row % kTileRows, first_token_ + token, sum(token, row));
+      store_sum(p_, first_slot_ + row / kTileRows, row % kTileRows, first_token_ + token,
+                token_scale_(token) * sum(token, row));
     }
   }
 
   const MmaParams& p_;
+  TokenScale token_scale_;
   float* exchange_;
   int rows_log2_, stride_, first_slot_, first_token_, tile_index_, n_tokens_;
 };
@@ -285,107 +300,104 @@ struct WeightStream {
   }
 };
 
-// Grid: x, groups of tokens (fastest: they share weights in the second-level cache); y, groups of slots; z, parts of K.
+// Where a CTA and its warps stand in a product. Grid: x, groups of tokens (fastest: they share weights in the
+// second-level cache); y, groups of slots; z, parts of K.
+struct CtaPlace {
+  int warp_m, warp_k, warps_k, warps_k_log2;
+  int first_token, first_slot, first_tile, n_tiles;
+
+  __device__ CtaPlace(const MmaParams& p, int tokens, int n_panels) {
+    const int warp = threadIdx.x / 32;
+    warp_m = warp & ((1 << p.warps_m_log2) - 1);
+    warp_k = warp >> p.warps_m_log2;
+    warps_k_log2 = 3 - p.warps_m_log2;
+    warps_k = 1 << warps_k_log2;
+    first_token = static_cast<int>(blockIdx.x) * tokens;
+    first_slot = static_cast<int>(blockIdx.y) * n_panels << p.warps_m_log2;
+    first_tile = p.n_k_tiles * blockIdx.z / gridDim.z;
+    n_tiles = p.n_k_tiles * (blockIdx.z + 1) / gridDim.z - first_tile;
+  }
+  // Tiles of K that a warp takes, of the CTA's.
+  __device__ int warp_tiles() const { return (n_tiles - warp_k + warps_k - 1) >> warps_k_log2; }
+  __device__ int tile_index() const { return static_cast<int>(blockIdx.y * gridDim.x + blockIdx.x); }
+};
+
+// A lane's ldmatrix addresses for the even and the odd groups of 32 columns of its warp's tile: lane l addresses row l
+// % 8 of matrix l / 8, a token's 8 columns; fewer tokens are read more than once.
+struct ActivationAddress {
+  uint32_t even, odd;
+
+  __device__ ActivationAddress(uint32_t base, int warp_k, int tokens_log2) {
+    const int lane = threadIdx.x % 32;
+    const int token = lane & 7 & ((1 << tokens_log2) - 1), swizzled = (lane / 8) ^ (token & 3);
+    const uint32_t at = base + ((warp_k << tokens_log2) + token) * kTokenTileBytes + swizzled * 16;
+    even = at + (token & 4) * 16;
+    odd = at + (4 - (token & 4)) * 16;
+    asm("" : "+r"(even), "+r"(odd));  // else computed anew for every tile
+  }
+};
+
 template <class Tile, int kOctets, int kPanels, bool kTwoAhead, int kStages>
 __global__ void __launch_bounds__(kMmaThreads) matmul_mma_kernel(const __grid_constant__ MmaParams p) {
   extern __shared__ __align__(128) std::byte shared[];
-  constexpr int kTokens = 8 * kOctets;
-  constexpr bool kResident = kOctets == 1;  // all activations at once
   release_successor();
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  const int warp_m = warp & ((1 << p.warps_m_log2) - 1), warp_k = warp >> p.warps_m_log2;
-  const int warps_k = kMmaWarps >> p.warps_m_log2;
-  const int first_token = static_cast<int>(blockIdx.x) * kTokens;
-  const int first_slot = static_cast<int>(blockIdx.y) * kPanels << p.warps_m_log2;
-  const int first_tile = p.n_k_tiles * blockIdx.z / gridDim.z, end_tile = p.n_k_tiles * (blockIdx.z + 1) / gridDim.z;
-  const int n_tiles = end_tile - first_tile;
+  const int lane = threadIdx.x % 32;
+  const CtaPlace place(p, 8 * kOctets, kPanels);
 
   WeightStream<Tile, kPanels> weights;
-  weights.step_bytes = int64_t{warps_k} * Tile::kBytes;
-  bool has_rows = false;
+  weights.step_bytes = int64_t{place.warps_k} * Tile::kBytes;
+  const int warp_slot = place.first_slot + place.warp_m * kPanels;
 #pragma unroll
   for (int i = 0; i < kPanels; ++i) {
     // A slot past the last computes what the warp's first does, and is never written; a warp with none at all idles.
-    const std::byte* tiles = slot_tiles(p, first_slot + warp_m * kPanels + i, Tile::kBytes);
-    if (i == 0) has_rows = tiles != nullptr;
-    if (tiles == nullptr) tiles = slot_tiles(p, first_slot + warp_m * kPanels, Tile::kBytes);
-    weights.cursor[i] = LaneCursor::at(tiles + int64_t{first_tile + warp_k} * Tile::kBytes, lane);
+    const std::byte* tiles = slot_tiles(p, warp_slot + i < p.n_slots ? warp_slot + i : warp_slot, Tile::kBytes);
+    weights.cursor[i] = LaneCursor::at(tiles + int64_t{place.first_tile + place.warp_k} * Tile::kBytes, lane);
   }
-  int left = has_rows ? (n_tiles - warp_k + warps_k - 1) >> (3 - p.warps_m_log2) : 0;  // tiles of this warp to load
-
+  const int n_mine = warp_slot < p.n_slots ? place.warp_tiles() : 0;
   typename Tile::Regs even[kPanels], odd[kPanels];
   if (kTwoAhead) {
-    if (left > 0) weights.load(even);
-    if (left > 1) weights.load(odd);
+    if (n_mine > 0) weights.load(even);
+    if (n_mine > 1) weights.load(odd);
   }
 
   const int tokens_log2 = shared_tokens_log2(kOctets, p.n_tokens);
   const uint32_t base = shared_address(shared);
-  const ActivationCopy copy{.x = p.x + int64_t{first_token} * p.x_stride + first_tile * kTileCols,
+  const ActivationCopy copy{.x = p.x + int64_t{place.first_token} * p.x_stride + place.first_tile * kTileCols,
                             .x_stride = p.x_stride,
                             .tokens_log2 = tokens_log2,
-                            .n_tokens = p.n_tokens - first_token};
-  // ldmatrix: lane l addresses row l % 8 of matrix l / 8, a token's 8 columns; fewer tokens are read more than once.
-  const int token = lane & 7 & ((1 << tokens_log2) - 1), swizzled = (lane / 8) ^ (token & 3);
-  const uint32_t lane_x = ((warp_k << tokens_log2) + token) * kTokenTileBytes + swizzled * 16;
-  uint32_t x_even = base + lane_x + (token & 4) * 16, x_odd = base + lane_x + (4 - (token & 4)) * 16;
-  asm("" : "+r"(x_even), "+r"(x_odd));
-  Sums<kOctets, kPanels> sums = {};
+                            .n_tokens = p.n_tokens - place.first_token};
+  const ActivationAddress address(base, place.warp_k, tokens_log2);
+  const int n_iterations = (place.n_tiles + place.warps_k - 1) >> place.warps_k_log2;
+  const int bytes = (place.warps_k * kTokenTileBytes) << tokens_log2;
+  const auto issue = [&](int iteration, uint32_t to) {
+    const int first = iteration * place.warps_k;
+    if (iteration < n_iterations) copy.tiles(first, min(place.warps_k, place.n_tiles - first), to);
+    commit_copies();
+  };
 
   wait_for_predecessor();
-  if constexpr (kResident) {
-    copy.tiles(0, n_tiles, base);
-    commit_copies();
-    wait_for_copies<0>();
-    __syncthreads();
-    const uint32_t step = (warps_k * kTokenTileBytes) << tokens_log2;
-    const auto multiply = [&](const typename Tile::Regs(&regs)[kPanels]) {
-      multiply_tiles<Tile, kOctets, kPanels>(regs, x_even, x_odd, sums);
-      x_even += step;
-      x_odd += step;
-    };
-    if constexpr (kTwoAhead) {
-      while (left > 0) {
-        multiply(even);
-        if (left > 2) weights.load(even);
-        if (left > 1) multiply(odd);
-        if (left > 3) weights.load(odd);
-        left -= 2;
-      }
-    } else {
-      for (; left > 0; --left) {
-        weights.load(even);
-        multiply(even);
-      }
-    }
-  } else {
-    const int n_iterations = (n_tiles + warps_k - 1) >> (3 - p.warps_m_log2);
-    const int bytes = (warps_k * kTokenTileBytes) << tokens_log2;
-    const auto issue = [&](int iteration, uint32_t to) {
-      if (iteration < n_iterations) copy.tiles(iteration * warps_k, min(warps_k, n_tiles - iteration * warps_k), to);
-      commit_copies();
-    };
 #pragma unroll
-    for (int i = 0; i < kStages - 1; ++i) issue(i, base + i * bytes);
-    int stage = 0;  // bytes from the ring's start
-    const auto iterate = [&](int i, typename Tile::Regs(&regs)[kPanels]) {
-      if (!kTwoAhead && i < left) weights.load(regs);
-      wait_for_copies<kStages - 2>();
-      __syncthreads();
-      issue(i + kStages - 1, base + (stage == 0 ? (kStages - 1) * bytes : stage - bytes));
-      if (i < left) multiply_tiles<Tile, kOctets, kPanels>(regs, x_even + stage, x_odd + stage, sums);
-      if (kTwoAhead && i + 2 < left) weights.load(regs);
-      stage = stage == (kStages - 1) * bytes ? 0 : stage + bytes;
-    };
-    for (int i = 0; i < n_iterations; i += 2) {
-      iterate(i, even);
-      if (i + 1 < n_iterations) iterate(i + 1, kTwoAhead ? odd : even);
-    }
-    wait_for_copies<0>();
+  for (int i = 0; i < kStages - 1; ++i) issue(i, base + i * bytes);
+  Sums<kOctets, kPanels> sums = {};
+  int stage = 0;  // bytes from the ring's start
+  const auto iterate = [&](int i, typename Tile::Regs(&regs)[kPanels]) {
+    if (!kTwoAhead && i < n_mine) weights.load(regs);
+    wait_for_copies<kStages - 2>();
+    __syncthreads();
+    issue(i + kStages - 1, base + (stage == 0 ? (kStages - 1) * bytes : stage - bytes));
+    if (i < n_mine) multiply_tiles<Tile, kOctets, kPanels>(regs, address.even + stage, address.odd + stage, sums);
+    if (kTwoAhead && i + 2 < n_mine) weights.load(regs);
+    stage = stage == (kStages - 1) * bytes ? 0 : stage + bytes;
+  };
+  for (int i = 0; i < n_iterations; i += 2) {
+    iterate(i, even);
+    if (i + 1 < n_iterations) iterate(i + 1, kTwoAhead ? odd : even);
   }
-  Epilogues<kOctets, kPanels>(p, reinterpret_cast<float*>(shared), first_slot, first_token,
-                              static_cast<int>(blockIdx.y * gridDim.x + blockIdx.x))
-      .run(sums, warp_m, warp_k);
+  wait_for_copies<0>();
+  const auto no_scale = [](int) { return 1.0f; };
+  Epilogues<kOctets, kPanels, decltype(no_scale)>(p, reinterpret_cast<float*>(shared), place.first_slot,
+                                                  place.first_token, place.tile_index(), no_scale)
+      .run(sums, place.warp_m, place.warp_k);
 }
 
 #endif  // __CUDACC__

@@ -17,12 +17,15 @@ struct MatmulPart {
   int n_rows;
   int column;    // of its first row in y
   float factor;  // what a sum is multiplied by: the activations' scale over the weights'
+  bool second;   // its tiles are of the kernel's second format
 };
 
 struct MmaParams {
-  const __half* x;  // [n_tokens, x_stride]
+  const __half* x;  // [n_tokens, x_stride]; unused with a fused norm
+  FusedNorm norm;   // norm.residual is null without one
   int x_stride;     // padded_cols(K)
   int n_tokens;
+  int n_cols;  // K
   int n_k_tiles;
   MatmulPart parts[kMaxParts];
   int n_parts;

@@ -1,6 +1,7 @@
 // Defines make_type_kernels<type>() for the translation units that instantiate it.
 #pragma once
 
+#include "backend/cuda/matmul_few.cuh"
 #include "backend/cuda/matmul_kernels.h"
 #include "backend/cuda/matmul_mma.cuh"
 
@@ -91,6 +92,12 @@ cudaError_t launch_mma(MmaTier tier, const MmaParams& params, const Launch& how)
       break;
   }
   return launch_mma_tier<Tile, MmaTier::k64Tokens, false>(params, how);
+}
+
+// Products of up to 8 tokens with parts of two formats.
+template <class Tile, class SecondTile>
+cudaError_t launch_pair(const MmaParams& params, const Launch& how) {
+  return launch(how, matmul_few_kernel<Tile, SecondTile, true>, params);
 }
 
 template <class Tile>
