@@ -12,8 +12,9 @@ namespace spate {
 
 namespace {
 
-constexpr double kWidth = 900, kPanelHeight = 330, kHeader = 64;
-constexpr double kLeft = 84, kRight = 250, kTop = 34, kBottom = 52;  // margins of a panel's axes
+constexpr double kWidth = 920, kPanelHeight = 330, kHeader = 64;
+constexpr double kLeft = 84, kRight = 270, kTop = 34, kBottom = 52;  // margins of a panel's axes
+constexpr double kBoundRoom = 2.5;  // the y axis goes to this multiple of the measurements at most, for bounds
 // Distinguishable with the common kinds of colour blindness (Okabe and Ito 2008), the yellow left out.
 constexpr const char* kColours[] = {"#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000"};
 
@@ -40,13 +41,17 @@ std::string number(double value) {
 class Axes {
  public:
   Axes(const ChartPanel& panel, double top) : top_(top + kTop), bottom_(top + kPanelHeight - kBottom) {
+    double max_bound = 0;
     for (const ChartSeries& series : panel.series)
       for (const ChartPoint& point : series.points) {
         SPATE_CHECK(std::isfinite(point.x) && std::isfinite(point.y) && point.x >= 0 && point.y >= 0,
                     "a point at {}, {}", point.x, point.y);
         xs_.insert(point.x);
-        max_y_ = std::max({max_y_, point.y, series.dashed ? 0 : point.high});
+        double& largest = series.dashed ? max_bound : max_y_;
+        largest = std::max({largest, point.y, point.high});
       }
+    // A bound far above what was measured leaves the panel rather than flatten the rest.
+    max_y_ = max_y_ == 0 ? max_bound : std::max(max_y_, std::min(max_bound, kBoundRoom * max_y_));
     SPATE_CHECK(!xs_.empty(), "a panel without a point");
     const auto positive = xs_.upper_bound(0);
     logarithmic_ = positive != xs_.end() && *xs_.rbegin() / *positive >= 8;
@@ -93,6 +98,10 @@ class Writer {
   }
 
   void axes(const ChartPanel& panel, const Axes& axes) {
+    fmt::format_to(
+        std::back_inserter(out),
+        "<clipPath id=\"{}\"><rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\"/></clipPath>\n",
+        clip_name(axes), axes.left(), axes.top(), axes.right() - axes.left(), axes.bottom() - axes.top());
     const std::string grid = "stroke=\"#dddddd\"", axis = "stroke=\"#333333\"";
     const double step = tick_step(axes.max_y());
     for (int i = 0; i * step <= axes.max_y() * 1.0001; ++i) {
@@ -114,7 +123,9 @@ class Writer {
   void series(const ChartSeries& series, const Axes& axes, const std::string& colour, double legend_y) {
     const std::string stroke =
         fmt::format("stroke=\"{}\" stroke-width=\"2\"{}", colour, series.dashed ? " stroke-dasharray=\"6 4\"" : "");
-    out += "<polyline fill=\"none\" " + stroke + " points=\"";
+    out += "<polyline fill=\"none\" " + stroke;
+    if (series.dashed) out += fmt::format(" clip-path=\"url(#{})\"", clip_name(axes));
+    out += " points=\"";
     for (const ChartPoint& point : series.points)
       fmt::format_to(std::back_inserter(out), "{:.1f},{:.1f} ", axes.x(point.x), axes.y(point.y));
     out += "\"/>\n";
@@ -131,6 +142,9 @@ class Writer {
   }
 
   std::string out;
+
+ private:
+  static std::string clip_name(const Axes& axes) { return fmt::format("panel{:.0f}", axes.top()); }
 };
 
 }  // namespace

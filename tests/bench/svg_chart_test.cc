@@ -44,12 +44,22 @@ TEST(SvgChart, Chart_NamesAxesAndLinesAndLoadsNothing) {
 TEST(SvgChart, Points_LieWhereTheirValuesAre) {
   const std::string svg = svg_chart("t", "s", {two_panels()[1]});
   // x is logarithmic from 1 to 64, so 8 is in the middle; y goes from 0 at the bottom to 40 at the top.
-  const double left = 84 + 24, right = 900 - 250 - 24, bottom = 64 + 330 - 52, top = 64 + 34;
+  const double left = 84 + 24, right = 920 - 270 - 24, bottom = 64 + 330 - 52, top = 64 + 34;
   const double step = (bottom - top) / 35;
   char expected[200];
   std::snprintf(expected, sizeof expected, "points=\"%.1f,%.1f %.1f,%.1f %.1f,%.1f \"", left, bottom - 10 * step,
                 (left + right) / 2, bottom - 30 * step, right, bottom - 35 * step);
   EXPECT_THAT(svg, HasSubstr(expected));
+}
+
+TEST(SvgChart, BoundFarAbove_LeavesThePanel) {
+  const ChartSeries line{.name = "measured", .points = {{1, 10, 10, 10}, {2, 12, 12, 12}}};
+  const ChartSeries bound{.name = "peak", .points = {{1, 900, 900, 900}, {2, 900, 900, 900}}, .dashed = true};
+  const std::string svg =
+      svg_chart("t", "s", {{.title = "p", .x_label = "x", .y_label = "y", .series = {line, bound}}});
+  EXPECT_THAT(svg, HasSubstr(">30<")) << "two and a half times the measurements, in whole ticks";
+  EXPECT_THAT(svg, Not(HasSubstr(">900<")));
+  EXPECT_THAT(svg, HasSubstr("clip-path"));
 }
 
 TEST(SvgChart, OnePointAndZero_HaveAPlace) {
