@@ -94,6 +94,20 @@ inline void finish_token(const PanelProduct& p, int token, const float* results)
 // results[n_tokens][16]. kTokens is 1 or kAnyTokens: alone, a token's accumulators stay in registers.
 constexpr int kAnyTokens = 0;
 
+// Bytes ahead of a step that its share of the panels to come is fetched from. The processor's own prefetching starts anew
+// at every page; T = 1 on a core of a Zen 3, in shares of what it reads, 2026-11: Q6_K 72% without, 95% with; Q4_K 90%
+// and all. 2048 to 8192 are alike.
+constexpr int64_t kPrefetchBytes = 4096;
+
+// For the rows from `row` on: a step's lines are shared out among the passes over its rows.
+template <typename Codes>
+void prefetch_behind(const Codes& codes, int row) {
+  constexpr int kLines = sizeof(Codes) / 64;
+  const auto* ahead = reinterpret_cast<const char*>(&codes) + kPrefetchBytes;
+  const int end = kLines * (row + kLanes) / kPanelRows;
+  for (int line = kLines * row / kPanelRows; line < end; ++line) __builtin_prefetch(ahead + line * 64);
+}
+
 template <QuantType type, int kTokens>
 void integer_product(const PanelProduct& p, float* results) {
   using F = Format<type>;
@@ -118,6 +132,7 @@ void integer_product(const PanelProduct& p, float* results) {
         F::scales(block, header, step, row, scales);
         Bytes codes[8];
         decode_codes<F>(block.codes[step], row, codes);
+        prefetch_behind(block.codes[step], row);
         const ActivationBlock* x_step = x + step * p.block_stride;
         if constexpr (kTokens == 1) {
           alone[row / kLanes] = accumulate<F>(multiply<F>(codes, x_step->q), scales, *x_step, alone[row / kLanes]);
