@@ -22,7 +22,7 @@ __global__ void __launch_bounds__(kThreads) embed_kernel(const EmbedArgs args) {
     const int from_row = args.batch.from_row[t];
     token = from_row >= 0 ? args.previous_tokens[from_row] : args.batch.tokens[t];
   }
-  const uint8_t* row = static_cast<const uint8_t*>(args.table) + token * args.row_bytes;
+  const auto* row = static_cast<const std::byte*>(args.table) + token * args.row_bytes;
   float* residual = args.residual + static_cast<int64_t>(t) * args.d_model;
   for (int k = blockIdx.y * kThreads + threadIdx.x; k < args.d_model; k += gridDim.y * kThreads)
     residual[k] = exists ? element<type>(row, k) : 0.0f;

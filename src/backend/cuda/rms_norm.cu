@@ -93,9 +93,9 @@ __global__ void __launch_bounds__(kMaxThreads) rms_norm_any_kernel(const NormArg
 
 void rms_norm(const NormArgs& args, int n_rows, cudaStream_t stream) {
   SPATE_CHECK(n_rows > 0 && args.d_model > 0, "{} rows of {}", n_rows, args.d_model);
-  const int vecs = (args.d_model / 4 + kMaxThreads - 1) / kMaxThreads;  // a thread
-  const bool in_registers = args.d_model % 4 == 0 && vecs <= 4;
-  const int kept = vecs == 3 ? 4 : vecs;
+  // Few threads with much in flight each: every warp more is one more sum to wait for.
+  const int kept = args.d_model < 2048 ? 1 : args.d_model < 4096 ? 2 : 4;
+  const bool in_registers = args.d_model % 4 == 0 && args.d_model <= 4 * 4 * kMaxThreads;
   const int wanted = in_registers ? (args.d_model / 4 + kept - 1) / kept : args.d_model;
   const int threads = wanted >= kMaxThreads ? kMaxThreads : (wanted + 31) / 32 * 32;
   const Launch how{.grid = static_cast<unsigned>(n_rows),
