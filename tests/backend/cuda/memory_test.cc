@@ -45,7 +45,7 @@ TEST_F(MemoryPlanning, GivenPages_SizesAddUp) {
   EXPECT_EQ(plan->kv_bytes(), 32 * plan->kv_page_bytes);
   EXPECT_EQ(plan->kv_tokens(), 1024);
   EXPECT_EQ(plan->total_bytes(), plan->weight_bytes + plan->kv_bytes() + plan->workspace_bytes);
-  EXPECT_NE(describe(*plan).find("1024 tokens of 0.5 KB, f16"), std::string::npos) << describe(*plan);
+  EXPECT_NE(describe(*plan).find("1024 tokens of 1.0 KB, f16"), std::string::npos) << describe(*plan);
 }
 
 TEST_F(MemoryPlanning, SmallerKvTypes_TakeLess) {
