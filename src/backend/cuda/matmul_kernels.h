@@ -18,7 +18,7 @@ struct MmaTierShape {
 constexpr MmaTierShape tier_shape(MmaTier tier) {
   switch (tier) {
     case MmaTier::k8Tokens:
-      return {8, 1, 3};
+      return {8, 1, 1};
     case MmaTier::k16Tokens:
       return {16, 1, 3};
     case MmaTier::k32Tokens:

@@ -83,7 +83,7 @@ cudaError_t launch_mma(MmaTier tier, const MmaParams& params, const Launch& how)
   constexpr bool kTwoAhead = Tile::kBytes <= 4352;
   switch (tier) {
     case MmaTier::k8Tokens:
-      return launch_mma_tier<Tile, MmaTier::k8Tokens, kTwoAhead>(params, how);
+      return launch(how, matmul_few_kernel<Tile, Tile, kTwoAhead>, params);
     case MmaTier::k16Tokens:
       return launch_mma_tier<Tile, MmaTier::k16Tokens, kTwoAhead>(params, how);
     case MmaTier::k32Tokens:
