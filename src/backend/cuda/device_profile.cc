@@ -72,6 +72,12 @@ bool built_for(int capability) {
   }
 }
 
+std::string why_none(cudaError_t code) {
+  int driver = 0;
+  if (cudaDriverGetVersion(&driver) == cudaSuccess && driver == 0) return "this machine has no NVIDIA driver";
+  return code == cudaSuccess ? "the driver sees none" : cudaGetErrorString(code);
+}
+
 DeviceProfile read_properties(int device) {
   cudaDeviceProp properties{};
   SPATE_CUDA(cudaGetDeviceProperties(&properties, device), "reading the properties of device {}", device);
@@ -121,8 +127,7 @@ Result<DeviceProfile> probe_device(int device) {
   int n_devices = 0;
   if (const cudaError_t code = cudaGetDeviceCount(&n_devices); code != cudaSuccess || n_devices == 0) {
     cudaGetLastError();  // it would be reported again by the next check
-    return Error::unsupported(fmt::format("no CUDA device can be used: {}",
-                                          code == cudaSuccess ? "the driver sees none" : cudaGetErrorString(code)));
+    return Error::unsupported(fmt::format("no CUDA device can be used: {}", why_none(code)));
   }
   if (device < 0 || device >= n_devices)
     return Error::unsupported(
