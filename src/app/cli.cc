@@ -3,10 +3,12 @@
 #include <CLI/CLI.hpp>
 #include <csignal>
 #include <cstdio>
+#include <fcntl.h>
 #include <memory>
 #include <new>
 #include <string>
 #include <system_error>
+#include <unistd.h>
 #include <vector>
 
 #include "app/command.h"
@@ -99,9 +101,17 @@ std::string usage_message(const Parser& parser, const CLI::ParseError& error) {
   return fmt::format("{}; see `spate --help`", error.what());
 }
 
+// A program may be started with some of these closed. The next file opened would take the number, and its bytes be read
+// as what somebody typed; so they are taken by something that cannot be read, or written.
+void hold_standard_streams() {
+  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
+    if (fcntl(fd, F_GETFD) == -1) static_cast<void>(open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY));
+}
+
 }  // namespace
 
 int run_command_line(int argc, char** argv) {
+  hold_standard_streams();
   // A reader that closes our stdout early is no error: writes fail with EPIPE and StandardOutput ends quietly.
   std::signal(SIGPIPE, SIG_IGN);
   try {

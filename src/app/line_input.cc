@@ -11,7 +11,7 @@ namespace spate::app {
 namespace {
 
 // Far above any context window; below what would fill the memory.
-constexpr size_t kMaxLineBytes = size_t{64} << 20;
+constexpr size_t kMaxLineBytes = size_t{8} << 20;
 
 class PlainInput final : public LineInput {
  public:
@@ -25,10 +25,10 @@ class PlainInput final : public LineInput {
       if (searched > kMaxLineBytes)
         return Error::out_of_resources(fmt::format(
             "standard input: a line of more than {} MiB; no message may be that long", kMaxLineBytes >> 20));
-      if (ended_) return pending_.empty() ? InputLine{.kind = InputLine::Kind::kEnd} : take(pending_.size());
+      if (ended_) return pending_.empty() ? broken_off(InputLine::Kind::kEnd) : take(pending_.size());
       const bool readable = signals_.wait_readable(STDIN_FILENO);
-      if (signals_.terminated()) return InputLine{.kind = InputLine::Kind::kTerminated};
-      if (signals_.take_interrupt()) return InputLine{.kind = InputLine::Kind::kInterrupted};
+      if (signals_.terminated()) return broken_off(InputLine::Kind::kTerminated);
+      if (signals_.take_interrupt()) return broken_off(InputLine::Kind::kInterrupted);
       if (readable) SPATE_TRY_VOID(read_some());
     }
   }
@@ -36,6 +36,12 @@ class PlainInput final : public LineInput {
   void remember(const std::string&) override {}
 
  private:
+  // The cursor still stands behind the prompt.
+  InputLine broken_off(InputLine::Kind kind) const {
+    if (show_prompts_) StandardOutput().write("\n");
+    return {.kind = kind};
+  }
+
   Result<void> read_some() {
     char buffer[1 << 16];
     const ssize_t n = ::read(STDIN_FILENO, buffer, sizeof buffer);

@@ -5,6 +5,8 @@
 #include <fmt/core.h>
 #include <unistd.h>
 
+#include "base/env_options.h"
+
 namespace spate::app {
 
 namespace {
@@ -15,7 +17,8 @@ constexpr const char* kEraseLine = "\r\x1b[K";
 
 }  // namespace
 
-ProgressBar::ProgressBar(std::string_view label) : label_(label), enabled_(isatty(STDERR_FILENO) == 1) {}
+ProgressBar::ProgressBar(std::string_view label)
+    : label_(label), enabled_(isatty(STDERR_FILENO) == 1 && env_options().term != "dumb") {}
 
 void ProgressBar::update(double fraction, std::string_view note) {
   const auto now = std::chrono::steady_clock::now();

@@ -1,5 +1,6 @@
 // Line editing through libedit, whose own reading of the terminal is replaced: signals have to end it, a pasted text
 // has to arrive in one piece, and what is typed is UTF-8 whatever the locale says.
+#include <algorithm>
 #include <cerrno>
 #include <clocale>
 #include <cstring>
@@ -20,7 +21,7 @@ namespace {
 
 constexpr std::string_view kPasteOn = "\x1b[?2004h", kPasteOff = "\x1b[?2004l";  // xterm's bracketed paste
 constexpr std::string_view kPasteEnd = "\x1b[201~";
-constexpr size_t kMaxPasteBytes = size_t{16} << 20;
+constexpr size_t kMaxPasteBytes = size_t{8} << 20;
 
 std::wstring to_wide(std::string_view text) {
   std::wstring wide;
@@ -182,8 +183,7 @@ class TerminalInput final : public LineInput {
     }
     text.resize(text.size() - kPasteEnd.size());
     // Terminals send carriage returns for the ends of lines.
-    for (size_t at = 0; (at = text.find('\r', at)) != std::string::npos;)
-      text.replace(at, text.compare(at, 2, "\r\n") == 0 ? 2 : 1, "\n");
+    std::replace(text.begin(), text.end(), '\r', '\n');
     if (text.ends_with('\n')) text.pop_back();
     return el_winsertstr(edit, to_wide(text).c_str()) == 0 ? CC_REFRESH : CC_ERROR;
   }
