@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,7 @@ namespace spate::cuda::testing {
 struct NamedModel {
   const char* name;
   spate::testing::RandomModel model;
+  friend void PrintTo(const NamedModel& named, std::ostream* out) { *out << named.name; }
 };
 // Every architecture, every quant type, head size and group of query heads; widths off every tile.
 const std::vector<NamedModel>& random_models();

@@ -23,6 +23,14 @@ std::vector<std::byte> file_bytes(const Weight& weight) {
   return {weight.tensor->data.begin(), weight.tensor->data.end()};
 }
 
+// Of the tiles, without what packed_bytes() rounds up to.
+int64_t tile_bytes(const Weight& weight) {
+  const bool floats = quant_traits(weight.type()).block_elems == 1;
+  const int64_t row_bytes = floats ? kTileCols * 2 : quant_bytes(weight.type(), kTileCols);
+  return (weight.n_rows + kTileRows - 1) / kTileRows * kTileRows *
+         (padded_cols(static_cast<int>(weight.n_cols)) / kTileCols) * row_bytes;
+}
+
 // The matrix packed from one copy of all its rows.
 void expect_packed(const Weight& weight, const PackedMatrix& packed, const std::string& what) {
   EXPECT_EQ(packed.type, weight.type()) << what;
@@ -30,14 +38,14 @@ void expect_packed(const Weight& weight, const PackedMatrix& packed, const std::
   EXPECT_EQ(packed.n_cols, weight.n_cols) << what;
   const int scale = choose_scale_log2(weight.type(), weight.tensor->data.data(), weight.n_rows, weight.n_cols);
   EXPECT_EQ(packed.scale_log2, scale) << what;
-  const int64_t n_bytes = packed_bytes(weight.type(), weight.n_rows, weight.n_cols);
+  const int64_t n_bytes = tile_bytes(weight);
   const DeviceVector<std::byte> raw(file_bytes(weight));
-  DeviceVector<std::byte> tiles(n_bytes);
+  DeviceVector<std::byte> tiles(packed_bytes(weight.type(), weight.n_rows, weight.n_cols));
   tiles.fill(0xff);
   PackedMatrix whole = packed;
   whole.tiles = tiles.get();
   pack_rows(raw.get(), 0, packed.n_rows, scale, whole, tiles.get(), nullptr);
-  EXPECT_TRUE(download(packed.tiles, n_bytes) == tiles.download()) << what;
+  EXPECT_TRUE(download(packed.tiles, n_bytes) == download(tiles.get(), n_bytes)) << what;
 }
 
 void expect_values(std::initializer_list<const Weight*> parts, const float* device, const std::string& what) {
