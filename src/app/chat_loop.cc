@@ -139,7 +139,6 @@ Result<ChatLoop::Next> ChatLoop::take_turn(const std::string& line) {
   }
   if (!*room) return signals_.terminated() ? Result<Next>(Error::interrupted("ended by a signal")) : Next::kGoOn;
 
-  signals_.take_interrupt();
   bool line_open = false;
   const auto on_text = [&](std::string_view text) {
     const std::string shown = options_.interactive ? terminal_text(text) : std::string(text);

@@ -71,7 +71,10 @@ class TerminalInput final : public LineInput {
   Result<InputLine> read(const std::string& prompt) override {
     prompt_ = to_wide(prompt);
     outcome_ = InputLine::Kind::kEnd;
+    typed_.clear();
     if (signals_.take_resize()) el_resize(edit_);
+    // libedit does this when it reads the first key; what is typed between the prompt and that would show twice.
+    el_wset(edit_, EL_PREP_TERM, 1);
     StandardOutput().write(kPasteOn);
     int n_read = 0;
     const wchar_t* read = el_wgets(edit_, &n_read);
@@ -81,16 +84,11 @@ class TerminalInput final : public LineInput {
       if (text.ends_with('\n')) text.pop_back();
       return InputLine{.kind = InputLine::Kind::kLine, .text = std::move(text)};
     }
-    std::string typed;
-    if (outcome_ == InputLine::Kind::kInterrupted) {
-      const LineInfoW* line = el_wline(edit_);
-      typed = to_utf8({line->buffer, static_cast<size_t>(line->lastchar - line->buffer)});
-      el_reset(edit_);
-    }
+    el_reset(edit_);
     if (error_ != 0) return Error::io("standard input", std::strerror(error_));
     // What is typed next begins a line of its own.
     StandardOutput().write("\n");
-    return InputLine{.kind = outcome_, .text = std::move(typed)};
+    return InputLine{.kind = outcome_, .text = std::move(typed_)};
   }
 
   void remember(const std::string& line) override {
@@ -167,8 +165,11 @@ class TerminalInput final : public LineInput {
     return true;
   }
 
+  // The line as it is now: once libedit has given up reading, it has given up the line.
   bool stop(InputLine::Kind outcome) {
     outcome_ = outcome;
+    const LineInfoW* line = el_wline(edit_);
+    typed_ = to_utf8({line->buffer, static_cast<size_t>(line->lastchar - line->buffer)});
     return false;
   }
 
@@ -199,7 +200,8 @@ class TerminalInput final : public LineInput {
   std::wstring prompt_;
   std::string unread_;  // bytes that came and were not asked for yet
   InputLine::Kind outcome_ = InputLine::Kind::kEnd;
-  int error_ = 0;  // errno of a failed read
+  std::string typed_;  // of a line that was not ended
+  int error_ = 0;      // errno of a failed read
 };
 
 }  // namespace
