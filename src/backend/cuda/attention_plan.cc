@@ -12,8 +12,9 @@ namespace {
 
 // What an item costs beside its pages (queries loaded, results merged), in pages.
 constexpr int kItemCost = 2;
-// Pages a warp that are worth a part of its own: below, merging costs more than the part saves.
-constexpr int kMinPagesPerWarp = 2;
+// Pages a warp that are worth a part of its own: a warp takes about half a microsecond for a page, and parts on
+// different CTAs two or three to find each other.
+constexpr int kMinPagesPerWarp = 4;
 constexpr int kMinPrefillPartPages = 32;
 
 constexpr int ceil_div(int a, int b) {
@@ -27,18 +28,47 @@ int pages_of(int n_tokens) {
   return ceil_div(n_tokens, kPageTokens);
 }
 
+// Where decode items are cut into parts.
+class DecodeCuts {
+ public:
+  DecodeCuts(int split_pages, int64_t total_pages, int n_ctas, int n_warps)
+      : split_pages_(split_pages),
+        min_pages_(kMinPagesPerWarp * n_warps),
+        is_small_(total_pages <= int64_t{n_ctas} * min_pages_) {}
+
+  // Where the shares of the CTAs end; otherwise into parts of one size: as the profile says, or where there is so
+  // little to do that latency counts, and each part has a CTA of its own as far as they go.
+  bool at_shares() const { return split_pages_ == 0 && !is_small_; }
+
+  // Of a sequence of `pages`, at most in a part, unless at_shares().
+  int part_pages(int pages) const {
+    if (split_pages_ > 0) return split_pages_;
+    return ceil_div(pages, std::max(1, (pages + min_pages_ / 2) / min_pages_));
+  }
+  int parts(int pages) const { return at_shares() ? 1 : ceil_div(pages, part_pages(pages)); }
+
+ private:
+  const int split_pages_, min_pages_;
+  const bool is_small_;
+};
+
 // Deals decode items out to CTAs, in order, so that all get the same cost.
 class Shares {
  public:
-  Shares(int n_ctas, int64_t total_cost, int min_cost, int32_t* cta_start)
-      : n_ctas_(n_ctas), remaining_(total_cost), min_cost_(min_cost), cta_start_(cta_start) {
+  Shares(int n_ctas, int64_t total_cost, int32_t* cta_start)
+      : n_ctas_(n_ctas), remaining_(total_cost), cta_start_(cta_start) {
     cta_start_[0] = 0;
     open();
   }
 
-  bool is_last() const { return cta_ == n_ctas_ - 1; }
-  bool has_items() const { return n_items_ > cta_start_[cta_]; }
-  int64_t left() const { return left_; }
+  // How many of the `rest` pages of an item the CTA in turn takes; 0: none, the next CTA is to go on. Neither part of a
+  // cut has fewer than min_pages.
+  int fitting_pages(int rest, int min_pages) const {
+    if (is_last() || rest + kItemCost <= left_) return rest;
+    const int fitting = static_cast<int>(left_) - kItemCost;
+    if (fitting < min_pages) return n_items_ > cta_start_[cta_] ? 0 : rest;
+    return rest - fitting < min_pages ? rest : fitting;
+  }
 
   void take(int cost) {
     ++n_items_;
@@ -58,14 +88,14 @@ class Shares {
   }
 
  private:
+  bool is_last() const { return cta_ == n_ctas_ - 1; }
   void open() {
     const int n_open = n_ctas_ - cta_;
-    left_ = std::max<int64_t>((remaining_ + n_open - 1) / n_open, min_cost_);
+    left_ = std::max<int64_t>((remaining_ + n_open - 1) / n_open, 1);
   }
 
   const int n_ctas_;
   int64_t remaining_;
-  const int min_cost_;
   int32_t* cta_start_;
   int cta_ = 0, n_items_ = 0;
   int64_t left_ = 0;
@@ -195,37 +225,34 @@ bool AttentionPlanner::is_decode(int n_q) const {
   return n_q * shape_.group() <= kDecodeTileRows;
 }
 
+// Calls visit(sequence, pages) for every sequence of the decode kernel.
+template <typename Visit>
+void AttentionPlanner::for_decodes(std::span<const int32_t> q_start, std::span<const int32_t> kv_len,
+                                   const Visit& visit) const {
+  for (int s = 0; s < static_cast<int>(kv_len.size()); ++s)
+    if (is_decode(q_start[s + 1] - q_start[s])) visit(s, pages_of(kv_len[s]));
+}
+
 void AttentionPlanner::plan_decode(std::span<const int32_t> q_start, std::span<const int32_t> kv_len,
                                    Filling& filling) const {
-  const int n_seqs = static_cast<int>(kv_len.size());
-  const int min_pages = kMinPagesPerWarp * decode_warps_;
-  int64_t total = 0;
-  for (int s = 0; s < n_seqs; ++s) {
-    if (!is_decode(q_start[s + 1] - q_start[s])) continue;
-    const int pages = pages_of(kv_len[s]);
-    total += pages + kItemCost * (split_pages_ > 0 ? ceil_div(pages, split_pages_) : 1);
-  }
-  total *= shape_.n_kv_heads;
-  if (split_pages_ == 0) total += int64_t{decode_ctas_} * kItemCost;  // where a share ends, an item is cut in two
-  Shares shares(decode_ctas_, total, min_pages + kItemCost, filling.cta_start);
+  int64_t total_pages = 0, total_cost = 0;
+  for_decodes(q_start, kv_len, [&](int, int pages) { total_pages += int64_t{pages} * shape_.n_kv_heads; });
+  const DecodeCuts cuts(split_pages_, total_pages, decode_ctas_, decode_warps_);
+  for_decodes(q_start, kv_len, [&](int, int pages) {
+    total_cost += int64_t{shape_.n_kv_heads} * (pages + kItemCost * cuts.parts(pages));
+  });
+  if (cuts.at_shares()) total_cost += int64_t{decode_ctas_} * kItemCost;  // every share's end cuts an item in two
+  Shares shares(decode_ctas_, total_cost, filling.cta_start);
 
-  // How many of the `rest` pages of a sequence the CTA in turn takes; 0: none, the next CTA is to go on.
-  const auto pages_to_take = [&](int rest) {
-    if (split_pages_ > 0) return std::min(rest, split_pages_);
-    if (shares.is_last() || rest + kItemCost <= shares.left()) return rest;
-    const int fitting = static_cast<int>(shares.left()) - kItemCost;
-    if (fitting < decode_warps_) return shares.has_items() ? 0 : rest;
-    return rest - fitting < decode_warps_ ? rest : fitting;
-  };
-
-  for (int s = 0; s < n_seqs; ++s) {
-    const int n_q = q_start[s + 1] - q_start[s], pages = pages_of(kv_len[s]);
-    if (!is_decode(n_q)) continue;
+  for_decodes(q_start, kv_len, [&](int s, int pages) {
+    const int n_q = q_start[s + 1] - q_start[s];
     filling.decode_rows = std::max(filling.decode_rows, n_q * shape_.group());
     for (int head = 0; head < shape_.n_kv_heads; ++head) {
       int n_parts = 0;
       for (int first = 0; first < pages;) {
-        const int n = pages_to_take(pages - first);
+        const int rest = pages - first;
+        const int n =
+            cuts.at_shares() ? shares.fitting_pages(rest, decode_warps_) : std::min(rest, cuts.part_pages(pages));
         if (n == 0) {
           shares.next();
           continue;
@@ -248,7 +275,7 @@ void AttentionPlanner::plan_decode(std::span<const int32_t> q_start, std::span<c
       }
       filling.join_parts(n_parts, &filling.n_decode_partials);
     }
-  }
+  });
   SPATE_CHECK(shares.finish() == filling.n_items, "{} decode items", filling.n_items);
 }
 

@@ -102,6 +102,8 @@ class AttentionPlanner {
  private:
   struct Filling;
   bool is_decode(int n_q) const;
+  template <typename Visit>
+  void for_decodes(std::span<const int32_t> q_start, std::span<const int32_t> kv_len, const Visit& visit) const;
   int64_t items_offset() const;
   int max_prefill_parts() const;
   void plan_decode(std::span<const int32_t> q_start, std::span<const int32_t> kv_len, Filling& filling) const;

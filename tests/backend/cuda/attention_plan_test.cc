@@ -177,9 +177,28 @@ TEST(AttentionPlan, DecodeLoads_FillTheDeviceEvenly) {
   EXPECT_LT(imbalance({k8b, h200(), uneven}), 1.15);
 }
 
-TEST(AttentionPlan, ShortContexts_AreNotCutIntoCrumbs) {
-  const PlannedStep step(k8b, h200(), decodes(2, 200));
-  for (const AttentionItem& item : step.decode()) EXPECT_EQ(item.n_parts, 1);
+TEST(AttentionPlan, ShortContexts_TakeACtaEach) {
+  for (const auto& [n_seqs, kv_len] : {std::pair(1, 640), {2, 200}, {16, 500}}) {
+    const PlannedStep step(k8b, h200(), decodes(n_seqs, kv_len));
+    for (const AttentionItem& item : step.decode()) EXPECT_EQ(item.n_parts, 1);
+    for (int cta = 0; cta < step.work.decode_ctas; ++cta) EXPECT_LE(step.of_cta(cta).size(), 1u);
+  }
+}
+
+TEST(AttentionPlan, OneMiddlingContext_IsCutIntoEqualParts) {
+  const PlannedStep step(k8b, h200(), decodes(1, 3000));
+  step.check();
+  EXPECT_GT(step.decode().size(), 40u);
+  for (const AttentionItem& item : step.decode()) EXPECT_NEAR(item.end_page - item.first_page, 94.0 / item.n_parts, 6);
+  for (int cta = 0; cta < step.work.decode_ctas; ++cta) EXPECT_LE(step.of_cta(cta).size(), 1u);
+}
+
+TEST(AttentionPlan, ManyShortContexts_ShareTheCtas) {
+  const PlannedStep step(k8b, h200(), decodes(200, 20));
+  step.check();
+  size_t most = 0;
+  for (int cta = 0; cta < step.work.decode_ctas; ++cta) most = std::max(most, step.of_cta(cta).size());
+  EXPECT_LE(most, 14u);  // 1,600 over 132 are 12.1
 }
 
 TEST(AttentionPlan, FixedSplits_DoNotDependOnNeighbours) {
