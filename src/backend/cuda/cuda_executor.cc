@@ -321,8 +321,7 @@ Result<void> check_shape(const Model& model) {
                                           what, value, there_are));
   };
   if (spec.vocab_size > kMaxSamplingVocab) return refuse("a vocabulary", spec.vocab_size, "up to 524288 tokens");
-  if (!has_attention_kernel(spec.head_dim))
-    return refuse("a head size", spec.head_dim, "64, 80, 96, 128 and 256");
+  if (!has_attention_kernel(spec.head_dim)) return refuse("a head size", spec.head_dim, "64, 80, 96, 128 and 256");
   return {};
 }
 
