@@ -4,7 +4,6 @@
 #include <array>
 #include <mutex>
 #include <optional>
-#include <set>
 #include <vector>
 
 #include "backend/cuda/attention_tiles.h"
@@ -74,6 +73,7 @@ class CudaExecutorImpl final : public CudaExecutor {
 
   void make_pool();
   void open_gemm();
+  std::vector<int> buckets() const;
   void warm_up();
   void capture();
   void capture_bucket(StepGraphs& graphs);
@@ -168,26 +168,30 @@ ForwardContext CudaExecutorImpl::context(const StepLayout& layout) const {
           .stream = stream_.get()};
 }
 
-// Runs steps without a single real token, through the kernels of long prompts, of short ones and of sampling: what the
-// driver loads or sets up at a kernel's first launch must not fall into a capture, or into the first request. The
-// device's block is still all zeros: no tokens, no work for attention.
+// Runs steps without a single real token, of every batch size that is to be captured and as long as a prompt's chunk:
+// what the driver loads or sets up at a kernel's first launch must not fall into a capture, or into the first request.
+// The device's block is still all zeros: no tokens, no work for attention.
 void CudaExecutorImpl::warm_up() {
-  const int n_max = plan_.limits.max_step_tokens;
-  for (const int n_tokens : std::set{1, std::min(n_max, 32), n_max}) {
-    const ForwardContext warm = context(StepLayout({n_tokens, 1, 1}, plan_.attention_bytes));
-    const int32_t q_start[] = {0, n_tokens}, kv_len[] = {n_tokens};
-    const std::span block(steps_[0].block.data(), static_cast<size_t>(plan_.attention_bytes));
-    run_layers(warm, n_tokens, planner_.plan(q_start, kv_len, block).grid);
-    for (const SamplingPath path : {SamplingPath::kGreedy, SamplingPath::kFull}) {
-      const RowPlan rows{.slices = {{.first = 0, .n = 1, .hidden = false}}, .path = path, .counts = true};
-      run_rows(warm, rows, n_tokens);
-    }
-  }
+  const auto run = [&](int n_tokens, int n_rows, const AttentionGrid& grid) {
+    const ForwardContext step = context(StepLayout({n_tokens, n_rows, n_rows}, plan_.attention_bytes));
+    run_layers(step, n_tokens, grid);
+    for (const SamplingPath path : {SamplingPath::kGreedy, SamplingPath::kFull})
+      run_rows(step, {.slices = {{.first = 0, .n = n_rows, .hidden = false}}, .path = path, .counts = true}, n_tokens);
+  };
+  for (const int n : buckets()) run(n, std::min(n, workspace_.slice_rows), planner_.decode_grid(n));
+  const int n_tokens = plan_.limits.max_step_tokens;
+  const int32_t q_start[] = {0, n_tokens}, kv_len[] = {n_tokens};
+  const std::span block(steps_[0].block.data(), static_cast<size_t>(plan_.attention_bytes));
+  run(n_tokens, 1, planner_.plan(q_start, kv_len, block).grid);
   SPATE_CUDA(cudaStreamSynchronize(stream_.get()), "running an empty step");
 }
 
+std::vector<int> CudaExecutorImpl::buckets() const {
+  return decode_buckets(std::min(plan_.limits.max_seqs, plan_.limits.max_step_tokens));
+}
+
 void CudaExecutorImpl::capture() {
-  for (const int n_tokens : decode_buckets(std::min(plan_.limits.max_seqs, plan_.limits.max_step_tokens))) {
+  for (const int n_tokens : buckets()) {
     graphs_.emplace_back();
     graphs_.back().n_tokens = n_tokens;
     capture_bucket(graphs_.back());
