@@ -141,6 +141,8 @@ class TerminalInput final : public LineInput {
   // False: the end, a signal or an error, and outcome_ and error_ say which.
   bool next_byte(char& byte) {
     while (unread_.empty()) {
+      // A paste that was cut short has seen the signal already.
+      if (signals_.terminated()) return stop(InputLine::Kind::kTerminated);
       const bool readable = signals_.wait_readable(STDIN_FILENO);
       if (signals_.terminated()) return stop(InputLine::Kind::kTerminated);
       if (signals_.take_interrupt()) return stop(InputLine::Kind::kInterrupted);
@@ -177,11 +179,17 @@ class TerminalInput final : public LineInput {
   static unsigned char paste(EditLine* edit, wint_t) {
     TerminalInput& input = self(edit);
     std::string text;
+    bool too_long = false;
     char byte = 0;
     while (!text.ends_with(kPasteEnd)) {
-      if (text.size() > kMaxPasteBytes || !input.next_byte(byte)) return CC_ERROR;
+      if (!input.next_byte(byte)) return CC_ERROR;
       text += byte;
+      // What cannot be taken must not be taken for keys either.
+      if (text.size() <= kMaxPasteBytes) continue;
+      too_long = true;
+      text.erase(0, text.size() - kPasteEnd.size());
     }
+    if (too_long) return CC_ERROR;
     text.resize(text.size() - kPasteEnd.size());
     // Terminals send carriage returns for the ends of lines.
     std::replace(text.begin(), text.end(), '\r', '\n');

@@ -139,6 +139,26 @@ TEST(ChatTerminal, HugePaste_IsRefusedAndTheProgramGoesOn) {
   EXPECT_EQ(chat.quit(), 0);
 }
 
+TEST(ChatTerminal, UnfinishedPaste_IsGivenUpByCtrlC) {
+  ChatTerminal chat({"-n", "2"});
+  chat.terminal->type("\x1b[200~half");
+  usleep(50'000);
+  chat.terminal->type(kCtrlC);
+  ASSERT_TRUE(chat.terminal->wait_for("\a")) << chat.terminal->screen();
+  chat.send("whole");
+  ASSERT_TRUE(chat.wait_for_prompt_after("(cut after 2 tokens")) << chat.terminal->screen();
+  EXPECT_EQ(chat.messages().at(0).at("content"), "whole");
+  EXPECT_EQ(chat.quit(), 0);
+}
+
+TEST(ChatTerminal, BytesThatAreNoText_BecomeReplacementCharacters) {
+  ChatTerminal chat({"-n", "2"}, {{"LC_ALL", "C"}});
+  chat.send("a\xff\xc3z \xe5\x8c\x97");
+  ASSERT_TRUE(chat.wait_for_prompt_after("(cut after 2 tokens")) << chat.terminal->screen();
+  EXPECT_EQ(chat.messages().at(0).at("content"), "a\xEF\xBF\xBD\xEF\xBF\xBDz \xe5\x8c\x97");
+  EXPECT_EQ(chat.quit(), 0);
+}
+
 TEST(ChatTerminal, FullWindow_AsksWhatToDrop) {
   ChatTerminal chat({"-n", "8", "--ctx", "64"});
   for (const char* message : {"Tell me about the river.", "And the sea?"}) {
