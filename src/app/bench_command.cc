@@ -184,7 +184,12 @@ Result<void> bench_kernels(const CommandOptions& options) {
   else if (cpu)
     kernels.isas = {cpu->isa};
   if (kernels.types.empty()) kernels.types.assign(all_quant_types().begin(), all_quant_types().end());
-  BenchSetup setup{.device = cpu ? fmt::format("CPU, {} threads", cpu->n_threads) : "GPU", .options = options.measure};
+  BenchSetup setup{.options = options.measure};
+  if (cpu) {
+    setup.device = fmt::format("CPU, {} threads", cpu->n_threads);
+  } else {
+    SPATE_TRY(setup.device, find_gpu(options.device));
+  }
   fill_in_cpu(setup, cpu);
   SPATE_TRY(setup.peaks, measure_peaks(options.device));
   const InterruptGuard interrupt;

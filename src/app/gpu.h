@@ -29,9 +29,9 @@ struct MemoryReport {
   int64_t available_bytes = 0;  // for all of it; 0: not known
 };
 
-// Whether there is the GPU that the options name. Error kUnsupported: this build has no GPU backend or no code for that
+// The name of the GPU that the options mean. Error kUnsupported: this build has no GPU backend or no code for that
 // one, there is no driver, or no such device; kBackend: it does not answer.
-Result<void> find_gpu(const DeviceOptions& options);
+Result<std::string> find_gpu(const DeviceOptions& options);
 
 // Error as make_cuda_executor(), and kUsage for options that it does not take.
 Result<std::unique_ptr<Executor>> make_gpu_executor(const std::shared_ptr<const Model>& model,

@@ -26,9 +26,9 @@ int upload_threads(const DeviceOptions& options) {
 
 }  // namespace
 
-Result<void> find_gpu(const DeviceOptions& options) {
-  SPATE_TRY_VOID(cuda::probe_device(options.gpu_index()));
-  return {};
+Result<std::string> find_gpu(const DeviceOptions& options) {
+  SPATE_TRY(cuda::DeviceProfile profile, cuda::probe_device(options.gpu_index()));
+  return std::move(profile.name);
 }
 
 Result<std::unique_ptr<Executor>> make_gpu_executor(const std::shared_ptr<const Model>& model,

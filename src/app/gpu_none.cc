@@ -10,7 +10,7 @@ Error no_backend() {
 
 }  // namespace
 
-Result<void> find_gpu(const DeviceOptions&) {
+Result<std::string> find_gpu(const DeviceOptions&) {
   return no_backend();
 }
 

@@ -33,7 +33,7 @@ namespace {
 // Whether the options mean a GPU, here: auto means one if there is one.
 Result<bool> wants_gpu(const DeviceOptions& options) {
   if (options.device == "cpu") return false;
-  const Result<void> found = find_gpu(options);
+  const Result<std::string> found = find_gpu(options);
   if (found) return true;
   if (options.device != "auto") return found.error();
   log::info("running on the CPU: {}", found.error().message);
