@@ -37,6 +37,7 @@ SPATE_HD inline uint16_t to_half(float value) {
 // One f16 scale for each 32 columns.
 struct ScalePer32 {
   static constexpr int kBytes = 256;
+  static constexpr int kPerCell = 1;
   static constexpr bool kAddend = false;
   using Regs = Words2;  // by h: rows g and g + 8
 
@@ -62,6 +63,7 @@ struct ScalePer32 {
 // An f16 scale and an f16 addend for each 32 columns.
 struct ScaleAndOffsetPer32 {
   static constexpr int kBytes = 512;
+  static constexpr int kPerCell = 1;
   static constexpr bool kAddend = true;
   using Regs = Words4;  // by cell
 
@@ -142,6 +144,7 @@ struct RowScaleAndMinimum {
 // 6-bit scale and 6-bit minimum for each 32 columns, d and dmin a row (Q4_K, Q5_K).
 struct SixBitPairsPer32 {
   static constexpr int kBytes = RowScaleAndMinimum::kBytes + Bits48::kBytes;
+  static constexpr int kPerCell = 1;
   static constexpr bool kAddend = true;
   struct Regs {
     Words2 d;  // by rh
@@ -176,6 +179,7 @@ struct SixBitPairsPer32 {
 // Signed 8-bit scale (kept plus 128) for each 16 columns, d a row (Q6_K).
 struct BytePer16 {
   static constexpr int kBytes = RowScale::kBytes + 256;
+  static constexpr int kPerCell = 2;
   static constexpr bool kAddend = false;
   struct Regs {
     Half2Bits d;
@@ -206,6 +210,7 @@ struct BytePer16 {
 // 4-bit scale and 4-bit minimum for each 16 columns, d and dmin a row (Q2_K).
 struct NibblePairsPer16 {
   static constexpr int kBytes = RowScaleAndMinimum::kBytes + 256;
+  static constexpr int kPerCell = 2;
   static constexpr bool kAddend = true;
   struct Regs {
     Words2 d;       // by rh
@@ -238,6 +243,7 @@ struct NibblePairsPer16 {
 // 6-bit scale about 32 for each 16 columns, d a row (Q3_K).
 struct SixBitsPer16 {
   static constexpr int kBytes = RowScale::kBytes + Bits48::kBytes;
+  static constexpr int kPerCell = 2;
   static constexpr bool kAddend = false;
   struct Regs {
     Half2Bits d;
@@ -271,6 +277,7 @@ struct SixBitsPer16 {
 // 6-bit scale about 32 for each 32 columns, d a row (IQ4_XS): a lane's four in 24 bits, as 16 and 8.
 struct SixBitsPer32 {
   static constexpr int kBytes = RowScale::kBytes + 96;
+  static constexpr int kPerCell = 1;
   static constexpr bool kAddend = false;
   struct Regs {
     Half2Bits d;
