@@ -24,6 +24,8 @@ using spate::testing::Scored;
 using spate::testing::TemporaryFolder;
 
 constexpr ExecutorLimits kLimits{.max_seqs = 64, .max_step_tokens = 512, .n_pages = 512};
+// For tests that also run under compute-sanitizer: few graphs, and no step long enough for cuBLASLt.
+constexpr ExecutorLimits kSmallLimits{.max_seqs = 4, .max_step_tokens = 64, .n_pages = 16};
 // Of log-probabilities, where logits have a deviation of about 1: a dropped bias, a wrong rotation or another row's
 // activations are off by that much, float16 activations by some thousandths.
 constexpr double kMaxError = 0.05, kMaxDeviation = 0.01;
@@ -200,7 +202,7 @@ TEST_P(CudaExecutorModels, SequenceInCompanyOf2To64_AgreesWithItselfAlone) {
 TEST_P(CudaExecutorModels, HiddenRows_CloseToReference) {
   auto reference = make_reference_executor(model_, kLimits, 1);
   ASSERT_TRUE(reference.ok());
-  const auto executor = make_executor(model_, kLimits);
+  const auto executor = make_executor(model_, kSmallLimits);
   ASSERT_NE(executor, nullptr);
   StepBatch batch;
   batch.tokens = tokens(40, 9);
@@ -239,7 +241,7 @@ TEST(CudaExecutor, TokensFromThePreviousStep_SameAsTokensThroughTheHost) {
   SPATE_REQUIRE_GPU();
   TemporaryFolder folder;
   const auto model = make_model({.types = {QuantType::kQ8_0}}, folder.path("model.gguf"));
-  const auto executor = make_executor(model, kLimits);
+  const auto executor = make_executor(model, kSmallLimits);
   ASSERT_NE(executor, nullptr);
   const auto run = [&](bool through_host, const SamplingParams& sampling) {
     StepBatch batch;
