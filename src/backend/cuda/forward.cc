@@ -27,18 +27,10 @@ struct LayerPass {
              n_tokens, context.stream);
   }
 
-  // The input of a product that begins with a norm: of very few tokens each CTA computes it for itself.
-  FusedNorm norm_before(const float* weight) const {
-    if (n_tokens <= context.profile.fused_norm_tokens)
-      return {.residual = context.workspace.residual, .weight = weight, .epsilon = context.spec.norm_epsilon};
-    normalise(weight);
-    return {};
-  }
-
   void attention_layer(const AttentionGrid& grid) const {
     const Workspace& w = context.workspace;
+    normalise(layer.attn_norm);
     product({.x = w.normed,
-             .norm = norm_before(layer.attn_norm),
              .parts = {layer.q, layer.k, layer.v},
              .n_parts = 3,
              .epilogue = Epilogue::kStore,
@@ -93,12 +85,8 @@ struct LayerPass {
 
   void feed_forward_layer() const {
     const Workspace& w = context.workspace;
-    product({.x = w.normed,
-             .norm = norm_before(layer.ffn_norm),
-             .parts = {layer.gate, layer.up},
-             .n_parts = 2,
-             .epilogue = Epilogue::kSwiGlu,
-             .ff = w.ff});
+    normalise(layer.ffn_norm);
+    product({.x = w.normed, .parts = {layer.gate, layer.up}, .n_parts = 2, .epilogue = Epilogue::kSwiGlu, .ff = w.ff});
     product({.x = w.ff,
              .x_scale = 1 / kFfScale,
              .parts = {layer.down},

@@ -45,18 +45,9 @@ enum class Epilogue {
   kSwiGlu,  // parts 0 and 1 are gate and up: ff = silu(gate x) * (up x) * kFfScale, as activations
 };
 
-// RMSNorm of the residual stream as a product's input, computed by every CTA for itself: for steps of very few tokens
-// (DeviceProfile::fused_norm_tokens), where a kernel of its own costs more.
-struct FusedNorm {
-  const float* residual = nullptr;  // [T, n_cols]; n_cols a multiple of 4
-  const float* weight = nullptr;    // [n_cols]
-  float epsilon = 0;
-};
-
 struct MatmulArgs {
-  const __half* x = nullptr;  // [T, padded_cols(n_cols)], permuted (activations.h); unused where norm.residual is set
-  FusedNorm norm = {};
-  float x_scale = 1;  // x holds the activations times 1 / x_scale
+  const __half* x = nullptr;  // [T, padded_cols(n_cols)], permuted (activations.h)
+  float x_scale = 1;          // x holds the activations times 1 / x_scale
   // Matrices over the same x; their outputs lie side by side in y.
   PackedMatrix parts[3] = {};
   int n_parts = 0;

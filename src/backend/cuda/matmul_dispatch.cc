@@ -132,10 +132,8 @@ void run_mma(const MatmulArgs& args, int first, int end, int column, int n_token
              const DeviceProfile& profile, cudaStream_t stream) {
   const PackedMatrix& matrix = args.parts[first];
   MmaParams params{.x = args.x,
-                   .norm = args.norm,
                    .x_stride = padded_cols(matrix.n_cols),
                    .n_tokens = n_tokens,
-                   .n_cols = matrix.n_cols,
                    .n_k_tiles = padded_cols(matrix.n_cols) / kTileCols,
                    .parts = {},
                    .n_parts = end - first,
@@ -300,8 +298,6 @@ void matmul(const MatmulArgs& args, int n_tokens, const MatmulWorkspace& workspa
             cudaStream_t stream) {
   SPATE_CHECK(args.n_parts >= 1 && args.n_parts <= kMaxParts, "{} matrices in a product", args.n_parts);
   if (n_tokens == 0) return;
-  SPATE_CHECK(args.norm.residual == nullptr || n_tokens <= tier_shape(MmaTier::k8Tokens).tokens,
-              "a fused norm of {} tokens", n_tokens);
   if (n_tokens >= profile.gemm_min_tokens && workspace.gemm != nullptr && fits_decoded(args, workspace)) {
     run_decoded(args, n_tokens, workspace, profile, stream);
     return;
@@ -311,7 +307,7 @@ void matmul(const MatmulArgs& args, int n_tokens, const MatmulWorkspace& workspa
     for (int first = 0; first < n_tokens; first += kGemmSwigluTokens) {
       const int n = std::min(kGemmSwigluTokens, n_tokens - first);
       MatmulArgs separate = args;
-      if (separate.x != nullptr) separate.x += int64_t{first} * padded_cols(args.parts[0].n_cols);
+      separate.x += int64_t{first} * padded_cols(args.parts[0].n_cols);
       separate.epilogue = Epilogue::kStore;
       separate.y = workspace.gate_up;
       separate.y_stride = int64_t{2} * d_ff;

@@ -11,42 +11,6 @@ inline constexpr int kSumsBytes = 32;  // of a token's sums of sixteen columns o
 
 #ifdef __CUDACC__
 
-// What the residual stream is multiplied by on its way into float16 where the norm is fused: its largest elements stay
-// in range, and the root mean square comes in with the sums.
-inline constexpr float kFusedNormScale = 1.0f / 8;
-
-// The activations of a CTA's K from the residual stream: residual * weight * kFusedNormScale, laid out as
-// ActivationCopy does. squares[token][warp]: each warp's share of the sum of squares. p.n_tokens of up to 8.
-__device__ __forceinline__ void normalise_to_shared(const MmaParams& p, int first_tile, int n_tiles, int tokens_log2,
-                                                    std::byte* to, float (*squares)[kMmaWarps]) {
-  const int first_col = first_tile * kTileCols, end_col = first_col + n_tiles * kTileCols, n_cols = p.n_cols;
-  for (int token = 0; token < p.n_tokens; ++token) {
-    const float* residual = p.norm.residual + int64_t{token} * n_cols;
-    float sum = 0;
-#pragma unroll 4
-    for (int k = 4 * static_cast<int>(threadIdx.x); k < padded_cols(n_cols); k += 4 * kMmaThreads) {
-      float4 r = {0, 0, 0, 0}, w = {0, 0, 0, 0};
-      if (k < n_cols) {
-        r = *reinterpret_cast<const float4*>(residual + k);
-        w = __ldg(reinterpret_cast<const float4*>(p.norm.weight + k));
-      }
-      sum += r.x * r.x + r.y * r.y + r.z * r.z + r.w * r.w;
-      if (k < first_col || k >= end_col) continue;
-      const int tile = (k - first_col) / kTileCols, position = k_position(k % kTileCols);
-      std::byte* row = to + ((tile << tokens_log2) + token) * kTokenTileBytes;
-      const auto store = [&](int at, float a, float b) {
-        *reinterpret_cast<__half2*>(row + ((at / 8) ^ (token & 7)) * 16 + at % 8 * 2) =
-            __floats2half2_rn(a * kFusedNormScale, b * kFusedNormScale);
-      };
-      store(position, r.x * w.x, r.y * w.y);
-      store(position + 8, r.z * w.z, r.w * w.w);
-    }
-#pragma unroll
-    for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(~0u, sum, step);
-    if (threadIdx.x % 32 == 0) squares[token][threadIdx.x / 32] = sum;
-  }
-}
-
 // Sums of sixteen columns of the activations in shared memory: [tile][token][16] float16, in the order of the lanes
 // that own them, half by half (sum 8 h + 2 t + i is of columns 128 h + 32 t + 16 i .. + 15). All threads; the caller
 // synchronises before and after.
@@ -108,7 +72,7 @@ __device__ __forceinline__ void multiply_parted(const typename Tile::Regs& regs,
 // kSums: some warp of the CTA takes its weights in parts.
 template <class Tile, bool kTwoAhead, bool kSums>
 __device__ __forceinline__ void multiply_resident(const MmaParams& p, const CtaPlace& place, std::byte* shared,
-                                                  float (*squares)[kMmaWarps], Sums<1, 1>& sums) {
+                                                  Sums<1, 1>& sums) {
   const int slot = place.first_slot + place.warp_m;
   int left = slot < p.n_slots ? place.warp_tiles() : 0;  // tiles yet to multiply
   WeightStream<Tile, 1> weights;
@@ -125,17 +89,13 @@ __device__ __forceinline__ void multiply_resident(const MmaParams& p, const CtaP
   const uint32_t base = shared_address(shared);
   ActivationAddress address(base, place.warp_k, tokens_log2);
   wait_for_predecessor();
-  if (p.norm.residual != nullptr) {
-    normalise_to_shared(p, place.first_tile, place.n_tiles, tokens_log2, shared, squares);
-  } else {
-    const ActivationCopy copy{.x = p.x + place.first_tile * kTileCols,
-                              .x_stride = p.x_stride,
-                              .tokens_log2 = tokens_log2,
-                              .n_tokens = p.n_tokens};
-    copy.tiles(0, place.n_tiles, base);
-    commit_copies();
-    wait_for_copies<0>();
-  }
+  const ActivationCopy copy{.x = p.x + place.first_tile * kTileCols,
+                            .x_stride = p.x_stride,
+                            .tokens_log2 = tokens_log2,
+                            .n_tokens = p.n_tokens};
+  copy.tiles(0, place.n_tiles, base);
+  commit_copies();
+  wait_for_copies<0>();
   __syncthreads();
   std::byte* sixteens = shared + ((place.n_tiles * kTokenTileBytes) << tokens_log2);
   if constexpr (kSums) {
@@ -175,32 +135,23 @@ __device__ __forceinline__ void multiply_resident(const MmaParams& p, const CtaP
 template <class Tile, class SecondTile, bool kTwoAhead>
 __global__ void __launch_bounds__(kMmaThreads) matmul_few_kernel(const __grid_constant__ MmaParams p) {
   extern __shared__ __align__(128) std::byte shared[];
-  __shared__ float squares[8][kMmaWarps];
   release_successor();
   const CtaPlace place(p, 8, 1);
   Sums<1, 1> sums = {};
   constexpr bool kSums = Tile::kParted || SecondTile::kParted;
   if constexpr (std::is_same_v<Tile, SecondTile>) {
-    multiply_resident<Tile, kTwoAhead, kSums>(p, place, shared, squares, sums);
+    multiply_resident<Tile, kTwoAhead, kSums>(p, place, shared, sums);
   } else {
     // All of a warp takes the same way, and each way has the same barriers.
     const int slot = min(place.first_slot + place.warp_m, p.n_slots - 1);
     if (p.parts[slot_place(p, slot).part].second) {
-      multiply_resident<SecondTile, kTwoAhead, kSums>(p, place, shared, squares, sums);
+      multiply_resident<SecondTile, kTwoAhead, kSums>(p, place, shared, sums);
     } else {
-      multiply_resident<Tile, kTwoAhead, kSums>(p, place, shared, squares, sums);
+      multiply_resident<Tile, kTwoAhead, kSums>(p, place, shared, sums);
     }
   }
-  const auto norm_scale = [&](int token) {
-    if (p.norm.residual == nullptr) return 1.0f;
-    float sum = 0;
-#pragma unroll
-    for (int warp = 0; warp < kMmaWarps; ++warp) sum += squares[token][warp];
-    return rsqrtf(sum / static_cast<float>(p.n_cols) + p.norm.epsilon) / kFusedNormScale;
-  };
-  Epilogues<1, 1, decltype(norm_scale)>(p, reinterpret_cast<float*>(shared), place.first_slot, 0, place.tile_index(),
-                                        norm_scale)
-      .run(sums, place.warp_m, place.warp_k);
+  finish_tile<1, 1>(p, reinterpret_cast<float*>(shared), place.first_slot, 0, place.tile_index(), sums, place.warp_m,
+                    place.warp_k);
 }
 
 #endif  // __CUDACC__

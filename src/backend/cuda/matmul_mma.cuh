@@ -161,14 +161,11 @@ __device__ __forceinline__ void store_swiglu(const MmaParams& p, int panel, int 
 }
 
 // What a CTA's tile of sums still needs: added up over its warps that shared K, over the CTAs that did, then written.
-template <int kOctets, int kPanels, class TokenScale>
+template <int kOctets, int kPanels>
 class Epilogues {
  public:
-  // token_scale(token): a factor of the token's sums, of the CTA's first token on.
-  __device__ Epilogues(const MmaParams& p, float* exchange, int first_slot, int first_token, int tile_index,
-                       TokenScale token_scale)
+  __device__ Epilogues(const MmaParams& p, float* exchange, int first_slot, int first_token, int tile_index)
       : p_(p),
-        token_scale_(token_scale),
         exchange_(exchange),
         rows_log2_(p.warps_m_log2 + (kPanels == 2 ? 5 : 4)),
         stride_((1 << rows_log2_) + kRowPad),
@@ -249,24 +246,28 @@ class Epilogues {
       for (int i = threadIdx.x; i < n_tokens_ << half_log2; i += kMmaThreads) {
         const int token = i >> half_log2, row = i & ((1 << half_log2) - 1), panel = row / kTileRows;
         const int gate_row = 2 * panel * kTileRows + row % kTileRows;
-        const float scale = token_scale_(token);
-        store_swiglu(p_, first_slot_ / 2 + panel, row % kTileRows, first_token_ + token, scale * sum(token, gate_row),
-                     scale * sum(token, gate_row + kTileRows));
+        store_swiglu(p_, first_slot_ / 2 + panel, row % kTileRows, first_token_ + token, sum(token, gate_row),
+                     sum(token, gate_row + kTileRows));
       }
       return;
     }
     for (int i = threadIdx.x; i < n_tokens_ << rows_log2_; i += kMmaThreads) {
       const int token = i >> rows_log2_, row = i & ((1 << rows_log2_) - 1);
-      store_sum(p_, first_slot_ + row / kTileRows, row % kTileRows, first_token_ + token,
-                token_scale_(token) * sum(token, row));
+      store_sum(p_, first_slot_ + row / kTileRows, row % kTileRows, first_token_ + token, sum(token, row));
     }
   }
 
   const MmaParams& p_;
-  TokenScale token_scale_;
   float* exchange_;
   int rows_log2_, stride_, first_slot_, first_token_, tile_index_, n_tokens_;
 };
+
+template <int kOctets, int kPanels>
+__device__ __forceinline__ void finish_tile(const MmaParams& p, float* exchange, int first_slot, int first_token,
+                                            int tile_index, const Sums<kOctets, kPanels>& sums, int warp_m,
+                                            int warp_k) {
+  Epilogues<kOctets, kPanels>(p, exchange, first_slot, first_token, tile_index).run(sums, warp_m, warp_k);
+}
 
 // A CTA's activations on their way to shared memory: [tile][token][256 columns], 16-byte chunks XORed with token & 7.
 struct ActivationCopy {
@@ -394,10 +395,8 @@ __global__ void __launch_bounds__(kMmaThreads) matmul_mma_kernel(const __grid_co
     if (i + 1 < n_iterations) iterate(i + 1, kTwoAhead ? odd : even);
   }
   wait_for_copies<0>();
-  const auto no_scale = [](int) { return 1.0f; };
-  Epilogues<kOctets, kPanels, decltype(no_scale)>(p, reinterpret_cast<float*>(shared), place.first_slot,
-                                                  place.first_token, place.tile_index(), no_scale)
-      .run(sums, place.warp_m, place.warp_k);
+  finish_tile<kOctets, kPanels>(p, reinterpret_cast<float*>(shared), place.first_slot, place.first_token,
+                                place.tile_index(), sums, place.warp_m, place.warp_k);
 }
 
 #endif  // __CUDACC__

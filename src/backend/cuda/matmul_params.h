@@ -21,11 +21,9 @@ struct MatmulPart {
 };
 
 struct MmaParams {
-  const __half* x;  // [n_tokens, x_stride]; unused with a fused norm
-  FusedNorm norm;   // norm.residual is null without one
+  const __half* x;  // [n_tokens, x_stride]
   int x_stride;     // padded_cols(K)
   int n_tokens;
-  int n_cols;  // K
   int n_k_tiles;
   MatmulPart parts[kMaxParts];
   int n_parts;

@@ -250,51 +250,6 @@ TEST_P(MatmulTypes, BesideOtherTypes_EachPartIsItsOwn) {
     ASSERT_NO_FATAL_FAILURE(expect_swiglu(q, up, make_activations(n_tokens, 512, 13), n_tokens));
 }
 
-// The input is RMSNorm of a residual stream: the same sums as over the norm's own values. These are rounded to float16
-// before the scale of the root mean square instead of after it.
-TEST_P(MatmulTypes, FusedNorm_IsNormThenSum) {
-  const int n_rows = 96, n_cols = 1280;
-  const Matrix w = make_matrix(GetParam(), n_rows, n_cols, 18), v = make_matrix(QuantType::kQ6_K, 40, n_cols, 19);
-  for (const int n_tokens : {1, 2, 3, 8}) {
-    SCOPED_TRACE(n_tokens);
-    std::mt19937 random(20);
-    std::normal_distribution<float> normal;
-    std::vector<float> residual(size_t(n_tokens) * n_cols), norm_weight(n_cols);
-    for (float& value : residual) value = 30 * normal(random);
-    for (float& value : norm_weight) value = 1 + 0.3f * normal(random);
-    Activations x{std::vector<float>(residual.size()), nullptr};
-    for (int t = 0; t < n_tokens; ++t) {
-      double squares = 0;
-      for (int k = 0; k < n_cols; ++k)
-        squares += double{residual[size_t(t) * n_cols + k]} * residual[size_t(t) * n_cols + k];
-      const double scale = 1 / std::sqrt(squares / n_cols + 1e-5);
-      for (int k = 0; k < n_cols; ++k) {
-        const size_t at = size_t(t) * n_cols + k;
-        x.values[at] = static_cast<float>(residual[at] * norm_weight[k] * scale);
-      }
-    }
-    const DeviceVector<float> device_residual(residual), device_weight(norm_weight);
-    const int stride = n_rows + v.n_rows;
-    DeviceVector<float> y(size_t(n_tokens) * stride);
-    y.fill(0xff);
-    poison();
-    matmul({.norm = {.residual = device_residual.get(), .weight = device_weight.get(), .epsilon = 1e-5f},
-            .parts = {w.packed, v.packed},
-            .n_parts = 2,
-            .y = y.get(),
-            .y_stride = stride},
-           n_tokens, workspace_, profile_, nullptr);
-    const std::vector<float> actual = y.download();
-    for (int t = 0; t < n_tokens; ++t) {
-      for (int r = 0; r < stride; ++r) {
-        const Dot expected = r < n_rows ? dot(w, r, x, t) : dot(v, r - n_rows, x, t);
-        const double bound = (kTolerance + 0x1p-11) * expected.magnitude + 0x1p-20;
-        ASSERT_NEAR(actual[size_t(t) * stride + r], expected.sum, bound) << "token " << t << ", row " << r;
-      }
-    }
-  }
-}
-
 // Every split of rows and of K that --tune can ask for.
 TEST_P(MatmulTypes, EverySplit_IsTheSum) {
   const Matrix w = make_matrix(GetParam(), 300, 2048, 14);
