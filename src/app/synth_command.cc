@@ -12,7 +12,6 @@
 #include "app/options.h"
 #include "app/progress_bar.h"
 #include "app/text_format.h"
-
 #include "bench/synth_model.h"
 
 namespace spate::app {
