@@ -35,8 +35,13 @@ std::string_view trimmed(std::string_view text) {
   return text.substr(begin, text.find_last_not_of(" \t\r\n") + 1 - begin);
 }
 
+// Only a single line is looked at for slashes: what was pasted may be anything.
+bool is_escaped(std::string_view message) {
+  return message.starts_with("//") && message.find('\n') == std::string_view::npos;
+}
+
 bool is_command(std::string_view message) {
-  return message.starts_with('/') && !message.starts_with("//") && message.find('\n') == std::string_view::npos;
+  return message.starts_with('/') && !is_escaped(message) && message.find('\n') == std::string_view::npos;
 }
 
 const char* plural(int n) {
@@ -130,7 +135,7 @@ Result<ChatLoop::Next> ChatLoop::obey(const std::string& line) {
 }
 
 Result<ChatLoop::Next> ChatLoop::take_turn(const std::string& line) {
-  const std::string message = line.starts_with("//") ? line.substr(1) : line;
+  const std::string message = is_escaped(line) ? line.substr(1) : line;
   const Result<bool> room = make_room(message);
   if (!room) {
     if (!options_.interactive) return room.error();

@@ -65,9 +65,12 @@ class ChatSession {
   std::string system() const;
 
   const chat::Conversation& conversation() const { return conversation_; }
-  void load(chat::Conversation conversation) { conversation_ = std::move(conversation); }
+  void load(chat::Conversation conversation) {
+    conversation_ = std::move(conversation);
+    n_in_window_ = 0;
+  }
 
-  // Tokens that the window holds, and those of the conversation when the last answer ended.
+  // Tokens that the window holds, and those of the conversation when its last answer ended; 0 before there was one.
   int window() const { return engine_.context_tokens(); }
   int n_in_window() const { return n_in_window_; }
 

@@ -35,7 +35,7 @@ TurnEnd end_of(const ChatTemplate& chat_template, const PromptEncoder& encoder, 
   const size_t begin = text.find_first_not_of(kWhiteSpace, behind);
   if (begin == std::string::npos || begin >= end) return {};
   const std::vector<TokenId> ids = encoder.encode_rest(*rendered, begin);
-  if (encoder.is_structural(ids.front())) return {.tokens = {ids.front()}, .strings = {}};
+  if (!ids.empty() && encoder.is_structural(ids.front())) return {.tokens = {ids.front()}, .strings = {}};
   const size_t last = text.find_last_not_of(kWhiteSpace, end - 1);
   const std::string mark = text.substr(begin, last + 1 - begin);
   if (mark.size() < kMinMarkBytes || mark.size() > kMaxMarkBytes) return {};

@@ -116,7 +116,11 @@ TEST(ChatTerminal, PasteThatLooksLikeACommand_IsAMessage) {
   ChatTerminal chat({"-n", "2"});
   chat.send("\x1b[200~/quit\nnow\x1b[201~");
   ASSERT_TRUE(chat.wait_for_prompt_after("(cut after 2 tokens")) << chat.terminal->screen();
-  EXPECT_EQ(chat.messages().at(0).at("content"), "/quit\nnow");
+  chat.send("\x1b[200~// a comment\ncode\x1b[201~");
+  ASSERT_TRUE(chat.wait_for_prompt_after("(cut after 2 tokens")) << chat.terminal->screen();
+  const json messages = chat.messages();
+  EXPECT_EQ(messages.at(0).at("content"), "/quit\nnow");
+  EXPECT_EQ(messages.at(2).at("content"), "// a comment\ncode");
   EXPECT_EQ(chat.quit(), 0);
 }
 
