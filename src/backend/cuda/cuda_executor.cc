@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <mutex>
 #include <optional>
 #include <vector>
@@ -128,8 +129,11 @@ CudaExecutorImpl::CudaExecutorImpl(std::shared_ptr<const Model> model, const Mem
     step.block = PinnedMemory("a step's block", plan_.block_bytes);
     step.output = PinnedMemory("a step's output", max_step_output_bytes(spec_, plan_.limits));
   }
+  const auto loaded = std::chrono::steady_clock::now();
   warm_up();
   if (profile_.graphs) capture();
+  log::debug("{}: warmed up and captured graphs of {} batch sizes in {:.2f} s", profile_.name, graphs_.size(),
+             std::chrono::duration<double>(std::chrono::steady_clock::now() - loaded).count());
 }
 
 // Zeroed: a page's rows past its sequence's length are multiplied by probabilities of zero, which must not meet a NaN.

@@ -1,9 +1,11 @@
 #include "backend/cuda/weight_upload.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 
 #include "backend/cuda/cuda_check.h"
+#include "base/log.h"
 
 namespace spate::cuda {
 
@@ -43,6 +45,7 @@ void WeightUpload::add_rows(const Weight& weight, std::byte* rows) {
 }
 
 void WeightUpload::run(const std::function<void(double)>& progress) {
+  const auto start = std::chrono::steady_clock::now();
   int64_t total_bytes = 0;
   buffer_bytes_ = kBufferBytes;
   for (const Item& item : items_) {
@@ -70,6 +73,9 @@ void WeightUpload::run(const std::function<void(double)>& progress) {
     }
   }
   SPATE_CUDA(cudaStreamSynchronize(stream_), "uploading {} bytes of weights", total_bytes);
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  log::debug("uploaded {:.2f} GB of weights in {:.2f} s, {:.1f} GB/s", static_cast<double>(total_bytes) * 1e-9, seconds,
+             static_cast<double>(total_bytes) * 1e-9 / seconds);
 }
 
 void WeightUpload::choose_scales(size_t first, size_t end) {
