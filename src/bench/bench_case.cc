@@ -117,6 +117,7 @@ std::vector<StepBatch> BenchSteps::decodes() const {
   std::vector<StepBatch> steps;
   for (int step = 0; step < case_.n_generate; ++step) {
     std::vector<Piece> pieces;
+    pieces.reserve(static_cast<size_t>(case_.n_sequences()));
     for (int sequence = 0; sequence < case_.batch; ++sequence)
       pieces.push_back(
           {.sequence = sequence, .begin = case_.depth + step, .end = case_.depth + step + 1, .draws = true});
