@@ -113,6 +113,20 @@ TEST(Tokenizer_Special, LongestWinsAndPrefixesOfOthersAreText) {
   EXPECT_THAT(tokenizer->encode("<a", kPlain), ElementsAre('<', 'a'));
 }
 
+TEST(Tokenizer_Special, AFilterDecidesAboutEachPlace) {
+  const auto tokenizer = tokenizer_of(byte_level_file(
+      {{"<a>", TokenKind::kControl}, {"<a><a>", TokenKind::kControl}, {"<u>", TokenKind::kUserDefined}}));
+  const TokenId one = kFirstNamedToken, two = one + 1, user = one + 2;
+  const auto all = [](TokenId, size_t, size_t) { return true; };
+  EXPECT_THAT(tokenizer->encode_filtered("<a><a>b<u>", all), ElementsAre(two, 'b', user));
+  const auto not_two = [&](TokenId id, size_t, size_t) { return id != two; };
+  EXPECT_THAT(tokenizer->encode_filtered("<a><a>", not_two), ElementsAre(one, one));
+  const auto from_3 = [](TokenId, size_t begin, size_t) { return begin >= 3; };
+  EXPECT_THAT(tokenizer->encode_filtered("<a><a><u>", from_3), ElementsAre('<', 'a', '>', one, user));
+  const auto none = [](TokenId, size_t, size_t) { return false; };
+  EXPECT_THAT(tokenizer->encode_filtered("<u>ab", none), ElementsAre('<', 'u', '>', kTokenAb));
+}
+
 TEST(Tokenizer_Special, BosAndEosAreAddedAsTheMetadataSays) {
   GgufWriter writer = byte_level_file({{"<b>", TokenKind::kControl}, {"<e>", TokenKind::kControl}});
   const TokenId bos = kFirstNamedToken, eos = bos + 1;
