@@ -12,13 +12,10 @@ namespace spate::cuda {
 
 namespace {
 
-constexpr int kMaxDecodeWarps = 8;
-
 // The planes that a warp is to see, in order, copied to shared memory ahead of use.
 template <KvType kType, int kDim>
 class WarpRing {
  public:
-  static constexpr int kStages = decode_stages(kDim);
   static constexpr int kSlotBytes = plane_slot_bytes(kType, kDim);
   static constexpr int kPlaneBytes = kv_plane_bytes(kType, kDim);
 
@@ -43,13 +40,13 @@ class WarpRing {
       is_value_ ^= 1;
     }
     close_copy_group();
-    issue_slot_ = issue_slot_ + 1 == kStages ? 0 : issue_slot_ + 1;
+    issue_slot_ = issue_slot_ + 1 == p_.decode_stages ? 0 : issue_slot_ + 1;
   }
 
   // Fills the ring but for one slot.
   __device__ __forceinline__ void start(bool* waited) {
 #pragma unroll 1
-    for (int stage = 0; stage < kStages - 1; ++stage) {
+    for (int stage = 0; stage < p_.decode_stages - 1; ++stage) {
       if (!*waited && !next_is_settled()) {
         wait_for_predecessor();
         *waited = true;
@@ -60,11 +57,18 @@ class WarpRing {
 
   // The next plane, there for all lanes; the plane that was taken before it gives its slot to a new copy.
   __device__ __forceinline__ std::byte* take() {
-    wait_copy_groups<kStages - 2>();
+    static_assert(kMinDecodeStages == 2 && kMaxDecodeStages == 4);
+    if (p_.decode_stages == 2) {
+      wait_copy_groups<0>();
+    } else if (p_.decode_stages == 3) {
+      wait_copy_groups<1>();
+    } else {
+      wait_copy_groups<2>();
+    }
     __syncwarp();
     issue();
     std::byte* plane = slots_ + take_slot_ * kSlotBytes;
-    take_slot_ = take_slot_ + 1 == kStages ? 0 : take_slot_ + 1;
+    take_slot_ = take_slot_ + 1 == p_.decode_stages ? 0 : take_slot_ + 1;
     return plane;
   }
 
@@ -79,7 +83,7 @@ class WarpRing {
       if (page_ >= end_page_) continue;
       kv_head_ = item.kv_head;
       settled_tokens_ = item.kv_len - item.n_q;
-      list_ = p_.pages + p_.page_start[item.seq];
+      list_ = p_.pages + item.page_list;
       page_id_ = list_[page_];
       return;
     }
@@ -191,13 +195,14 @@ __global__ void __launch_bounds__(32 * kMaxDecodeWarps) attention_decode_kernel(
   using Ring = WarpRing<kType, kDim>;
   release_successor();
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, n_warps = blockDim.x / 32;
-  std::byte* after_rings = shared + n_warps * Ring::kStages * Ring::kSlotBytes;
+  const int ring_bytes = p.decode_stages * Ring::kSlotBytes;
+  std::byte* after_rings = shared + n_warps * ring_bytes;
   const WarpResults<kDim, kRows> results(reinterpret_cast<float*>(after_rings), n_warps);
   int* shared_flag = reinterpret_cast<int*>(results.sums + n_warps * kRows);
 
   // What a step's plan says and the pages of earlier steps are there before the step's first kernel starts (ops.h).
   const int first_item = p.work.cta_start[blockIdx.x], end_item = p.work.cta_start[blockIdx.x + 1];
-  Ring ring(p, shared + warp * Ring::kStages * Ring::kSlotBytes, first_item, end_item);
+  Ring ring(p, shared + warp * ring_bytes, first_item, end_item);
   bool waited = false;
   ring.start(&waited);
   if (!waited) wait_for_predecessor();
@@ -231,7 +236,7 @@ __global__ void __launch_bounds__(32 * kMaxDecodeWarps) attention_decode_kernel(
 template <KvType kType, int kDim, int kRows>
 void launch_kernel(const AttentionArgs& args, const AttentionParams& params, const AttentionGrid& grid,
                    cudaStream_t stream) {
-  const int shared_bytes = grid.decode_warps * decode_warp_bytes(kType, kDim, kRows) + kSharedReserve;
+  const int shared_bytes = decode_shared_bytes(kType, kDim, kRows, grid.decode_warps, grid.decode_stages);
   SPATE_CUDA(launch({.grid = static_cast<unsigned>(grid.decode_ctas),
                      .block = static_cast<unsigned>(32 * grid.decode_warps),
                      .shared_bytes = static_cast<size_t>(shared_bytes),
@@ -272,7 +277,9 @@ void launch_dim(const AttentionArgs& args, const AttentionParams& params, const 
 
 void launch_decode(const AttentionArgs& args, const AttentionParams& params, const AttentionGrid& grid,
                    cudaStream_t stream) {
-  SPATE_CHECK(grid.decode_warps >= 1 && grid.decode_warps <= kMaxDecodeWarps, "{} warps", grid.decode_warps);
+  SPATE_CHECK(grid.decode_warps >= 1 && grid.decode_warps <= kMaxDecodeWarps &&
+                  grid.decode_stages >= kMinDecodeStages && grid.decode_stages <= kMaxDecodeStages,
+              "{} warps, {} stages", grid.decode_warps, grid.decode_stages);
   switch (args.kv.type) {
     case KvType::kF16:
       return launch_dim<KvType::kF16>(args, params, grid, stream);

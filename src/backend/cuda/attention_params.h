@@ -9,10 +9,9 @@ struct AttentionParams {
   const __half* q;      // [T, n_heads, head_dim]
   const std::byte* kv;  // page p at kv + p * page_bytes
   int64_t page_bytes;
-  const int32_t* page_start;  // [S + 1]
-  const int32_t* pages;       // [page_start[S]]
+  const int32_t* pages;  // DeviceBatch
   AttentionWork work;
-  int decode_ctas;
+  int decode_ctas, decode_stages;
   float* partials;  // of this kernel
   uint32_t* counters;
   float scale_log2;  // of a score, before 2^x

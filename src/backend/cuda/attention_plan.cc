@@ -12,9 +12,9 @@ namespace {
 
 // What an item costs beside its pages (queries loaded, results merged), in pages.
 constexpr int kItemCost = 2;
-// Pages a warp that are worth a part of its own: a warp takes about half a microsecond for a page, and parts on
-// different CTAs two or three to find each other.
-constexpr int kMinPagesPerWarp = 4;
+// KV that is worth a part of its own: one SM reads it in about 3 us, and parts on different CTAs take two or three to
+// find each other.
+constexpr int64_t kMinPartBytes = 192 * 1024;
 constexpr int kMinPrefillPartPages = 32;
 
 constexpr int ceil_div(int a, int b) {
@@ -27,30 +27,6 @@ constexpr int64_t round_up(int64_t bytes, int64_t unit) {
 int pages_of(int n_tokens) {
   return ceil_div(n_tokens, kPageTokens);
 }
-
-// Where decode items are cut into parts.
-class DecodeCuts {
- public:
-  DecodeCuts(int split_pages, int64_t total_pages, int n_ctas, int n_warps)
-      : split_pages_(split_pages),
-        min_pages_(kMinPagesPerWarp * n_warps),
-        is_small_(total_pages <= int64_t{n_ctas} * min_pages_) {}
-
-  // Where the shares of the CTAs end; otherwise into parts of one size: as the profile says, or where there is so
-  // little to do that latency counts, and each part has a CTA of its own as far as they go.
-  bool at_shares() const { return split_pages_ == 0 && !is_small_; }
-
-  // Of a sequence of `pages`, at most in a part, unless at_shares().
-  int part_pages(int pages) const {
-    if (split_pages_ > 0) return split_pages_;
-    return ceil_div(pages, std::max(1, (pages + min_pages_ / 2) / min_pages_));
-  }
-  int parts(int pages) const { return at_shares() ? 1 : ceil_div(pages, part_pages(pages)); }
-
- private:
-  const int split_pages_, min_pages_;
-  const bool is_small_;
-};
 
 // Deals decode items out to CTAs, in order, so that all get the same cost.
 class Shares {
@@ -119,8 +95,8 @@ struct AttentionPlanner::Filling {
     if (n_parts == 1) return;
     for (int p = 0; p < n_parts; ++p) {
       AttentionItem& item = items[n_items - n_parts + p];
-      item.part = p;
-      item.n_parts = n_parts;
+      item.part = static_cast<uint16_t>(p);
+      item.n_parts = static_cast<uint16_t>(n_parts);
       item.first_partial = *n_partials;
       item.counter = n_counters;
     }
@@ -131,7 +107,7 @@ struct AttentionPlanner::Filling {
 
 bool AttentionGrid::covers(const AttentionGrid& plan) const {
   const bool decode = plan.decode_rows == 0 || (plan.decode_ctas == decode_ctas && plan.decode_warps == decode_warps &&
-                                                plan.decode_rows <= decode_rows);
+                                                plan.decode_stages == decode_stages && plan.decode_rows <= decode_rows);
   const bool prefill =
       plan.prefill_ctas == 0 || (plan.prefill_ctas <= prefill_ctas && plan.prefill_rows == prefill_rows);
   return decode && prefill;
@@ -141,7 +117,8 @@ AttentionPlanner::AttentionPlanner(const AttentionShape& shape, const DeviceProf
                                    int max_step_tokens, int max_context)
     : shape_(shape),
       decode_ctas_(profile.n_sms),
-      decode_warps_(decode_warps(shape.kv_type, shape.head_dim, profile.shared_bytes_per_block)),
+      decode_(decode_geometry(shape.kv_type, shape.head_dim, profile.shared_bytes_per_block,
+                              profile.attention_decode_warps > 0 ? profile.attention_decode_warps : kMaxDecodeWarps)),
       n_sms_(profile.n_sms),
       split_pages_(profile.attention_split_pages),
       max_seqs_(max_seqs),
@@ -150,6 +127,8 @@ AttentionPlanner::AttentionPlanner(const AttentionShape& shape, const DeviceProf
   SPATE_CHECK(has_attention_kernel(shape.head_dim), "head size {}", shape.head_dim);
   SPATE_CHECK(n_sms_ > 0 && max_seqs > 0 && max_step_tokens > 0 && max_context > 0, "{} SMs, {} sequences, {} tokens",
               n_sms_, max_seqs, max_step_tokens);
+  SPATE_CHECK(split_pages_ == 0 || ceil_div(max_pages_, split_pages_) <= 65535, "{} pages in parts of {}", max_pages_,
+              split_pages_);
   const int64_t pairs = int64_t{max_seqs} * shape.n_kv_heads;
   const int64_t decode_items = split_pages_ > 0 ? pairs * ceil_div(max_pages_, split_pages_) : pairs + decode_ctas_;
   const int64_t tiles = int64_t{max_step_tokens} * shape.group() / kPrefillTileRows + max_seqs;
@@ -204,7 +183,8 @@ AttentionPlanner::Planned AttentionPlanner::plan(std::span<const int32_t> q_star
   AttentionGrid grid;
   if (filling.decode_rows > 0) {
     grid.decode_ctas = decode_ctas_;
-    grid.decode_warps = decode_warps_;
+    grid.decode_warps = decode_.warps;
+    grid.decode_stages = decode_.stages;
     grid.decode_rows = filling.decode_rows <= 8 ? 8 : 16;
   }
   if (*filling.n_prefill > 0) {
@@ -216,7 +196,10 @@ AttentionPlanner::Planned AttentionPlanner::plan(std::span<const int32_t> q_star
 
 AttentionGrid AttentionPlanner::decode_grid(int n_seqs) const {
   if (is_decode(1))
-    return {.decode_ctas = decode_ctas_, .decode_warps = decode_warps_, .decode_rows = shape_.group() <= 8 ? 8 : 16};
+    return {.decode_ctas = decode_ctas_,
+            .decode_warps = decode_.warps,
+            .decode_stages = decode_.stages,
+            .decode_rows = shape_.group() <= 8 ? 8 : 16};
   const int tiles = n_seqs * ceil_div(shape_.group(), kPrefillTileRows);
   return {.prefill_ctas = tiles * shape_.n_kv_heads + max_prefill_parts(), .prefill_rows = kPrefillTileRows};
 }
@@ -225,34 +208,55 @@ bool AttentionPlanner::is_decode(int n_q) const {
   return n_q * shape_.group() <= kDecodeTileRows;
 }
 
-// Calls visit(sequence, pages) for every sequence of the decode kernel.
+// Calls visit(sequence, pages, where its page list starts) for every sequence of the decode kernel.
 template <typename Visit>
 void AttentionPlanner::for_decodes(std::span<const int32_t> q_start, std::span<const int32_t> kv_len,
                                    const Visit& visit) const {
-  for (int s = 0; s < static_cast<int>(kv_len.size()); ++s)
-    if (is_decode(q_start[s + 1] - q_start[s])) visit(s, pages_of(kv_len[s]));
+  int page_list = 0;
+  for (int s = 0; s < static_cast<int>(kv_len.size()); ++s) {
+    const int pages = pages_of(kv_len[s]);
+    if (is_decode(q_start[s + 1] - q_start[s])) visit(s, pages, page_list);
+    page_list += pages;
+  }
 }
 
 void AttentionPlanner::plan_decode(std::span<const int32_t> q_start, std::span<const int32_t> kv_len,
                                    Filling& filling) const {
-  int64_t total_pages = 0, total_cost = 0;
-  for_decodes(q_start, kv_len, [&](int, int pages) { total_pages += int64_t{pages} * shape_.n_kv_heads; });
-  const DecodeCuts cuts(split_pages_, total_pages, decode_ctas_, decode_warps_);
-  for_decodes(q_start, kv_len, [&](int, int pages) {
-    total_cost += int64_t{shape_.n_kv_heads} * (pages + kItemCost * cuts.parts(pages));
+  const int64_t n_kv_heads = shape_.n_kv_heads;
+  int64_t total_pages = 0;
+  for_decodes(q_start, kv_len, [&](int, int pages, int) { total_pages += pages * n_kv_heads; });
+  const int64_t page_bytes = kv_page_bytes(shape_.kv_type, 1, shape_.head_dim);  // of one KV head
+  const int min_pages = std::max(decode_.warps, static_cast<int>(kMinPartBytes / page_bytes));
+  const int share_pages = static_cast<int>((total_pages + decode_ctas_ - 1) / decode_ctas_);
+  // Pages of a part of a sequence, when it is cut into equal ones of about a share.
+  const auto part_pages = [&](int pages) {
+    const int wanted = std::max(min_pages, share_pages);
+    return split_pages_ > 0 ? split_pages_ : ceil_div(pages, std::max(1, (pages + wanted / 2) / wanted));
+  };
+  int64_t n_parts_all = 0, total_cost = 0;
+  int longest = 0;
+  for_decodes(q_start, kv_len, [&](int, int pages, int) {
+    n_parts_all += n_kv_heads * ceil_div(pages, part_pages(pages));
+    longest = std::max(longest, part_pages(pages));
   });
-  if (cuts.at_shares()) total_cost += int64_t{decode_ctas_} * kItemCost;  // every share's end cuts an item in two
+  // Equal parts are best where each gets a CTA of its own and none is much longer than a share, and where there is so
+  // little to do that latency counts. Otherwise items are cut where the shares end.
+  const bool fits = n_parts_all <= decode_ctas_ && 10 * int64_t{longest} <= 11 * int64_t{share_pages};
+  const bool at_shares = split_pages_ == 0 && share_pages > min_pages && !fits;
+  for_decodes(q_start, kv_len, [&](int, int pages, int) {
+    total_cost += n_kv_heads * (pages + kItemCost * (at_shares ? 1 : ceil_div(pages, part_pages(pages))));
+  });
+  if (at_shares) total_cost += int64_t{decode_ctas_} * kItemCost;  // every share's end cuts an item in two
   Shares shares(decode_ctas_, total_cost, filling.cta_start);
 
-  for_decodes(q_start, kv_len, [&](int s, int pages) {
+  for_decodes(q_start, kv_len, [&](int s, int pages, int page_list) {
     const int n_q = q_start[s + 1] - q_start[s];
     filling.decode_rows = std::max(filling.decode_rows, n_q * shape_.group());
     for (int head = 0; head < shape_.n_kv_heads; ++head) {
       int n_parts = 0;
       for (int first = 0; first < pages;) {
         const int rest = pages - first;
-        const int n =
-            cuts.at_shares() ? shares.fitting_pages(rest, decode_warps_) : std::min(rest, cuts.part_pages(pages));
+        const int n = at_shares ? shares.fitting_pages(rest, decode_.warps) : std::min(rest, part_pages(pages));
         if (n == 0) {
           shares.next();
           continue;
@@ -262,6 +266,7 @@ void AttentionPlanner::plan_decode(std::span<const int32_t> q_start, std::span<c
                      .q_start = q_start[s],
                      .n_q = n_q,
                      .kv_len = kv_len[s],
+                     .page_list = page_list,
                      .first_page = first,
                      .end_page = first + n,
                      .first_row = 0,
@@ -283,26 +288,28 @@ void AttentionPlanner::plan_prefill(std::span<const int32_t> q_start, std::span<
                                     Filling& filling) const {
   const int n_seqs = static_cast<int>(kv_len.size()), group = shape_.group();
   const int first_item = filling.n_items;
-  // Calls visit(sequence, first row of a tile, pages that its last row sees) for every tile of a KV head.
+  // Calls visit(sequence, first row of a tile, pages that its last row sees, where the page list starts) for every tile
+  // of a KV head.
   const auto for_tiles = [&](const auto& visit) {
-    for (int s = 0; s < n_seqs; ++s) {
+    int page_list = 0;
+    for (int s = 0; s < n_seqs; page_list += pages_of(kv_len[s++])) {
       const int n_q = q_start[s + 1] - q_start[s];
       if (is_decode(n_q)) continue;
       for (int row = 0; row < n_q * group; row += kPrefillTileRows) {
         const int last_token = (std::min(row + kPrefillTileRows, n_q * group) - 1) / group;
-        visit(s, row, pages_of(kv_len[s] - n_q + last_token + 1));
+        visit(s, row, pages_of(kv_len[s] - n_q + last_token + 1), page_list);
       }
     }
   };
   int64_t n_tiles = 0, total_pages = 0;
-  for_tiles([&](int, int, int pages) {
+  for_tiles([&](int, int, int pages, int) {
     n_tiles += shape_.n_kv_heads;
     total_pages += int64_t{pages} * shape_.n_kv_heads;
   });
   const bool split = split_pages_ == 0 && n_tiles < 2 * n_sms_;
   const auto share =
       static_cast<int>(std::max<int64_t>(kMinPrefillPartPages, (total_pages + 2 * n_sms_ - 1) / (2 * n_sms_)));
-  for_tiles([&](int s, int row, int pages) {
+  for_tiles([&](int s, int row, int pages, int page_list) {
     const int n_parts = split && 2 * pages > 3 * share ? ceil_div(pages, share) : 1;
     for (int head = 0; head < shape_.n_kv_heads; ++head) {
       for (int part = 0; part < n_parts; ++part)
@@ -311,6 +318,7 @@ void AttentionPlanner::plan_prefill(std::span<const int32_t> q_start, std::span<
                      .q_start = q_start[s],
                      .n_q = q_start[s + 1] - q_start[s],
                      .kv_len = kv_len[s],
+                     .page_list = page_list,
                      .first_page = static_cast<int32_t>(int64_t{pages} * part / n_parts),
                      .end_page = static_cast<int32_t>(int64_t{pages} * (part + 1) / n_parts),
                      .first_row = row,

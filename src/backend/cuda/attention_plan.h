@@ -28,9 +28,10 @@ struct alignas(16) AttentionItem {
   int32_t q_start;  // the sequence's first query token in the step
   int32_t n_q;      // its query tokens; token i of them stands at position kv_len - n_q + i
   int32_t kv_len;
-  int32_t first_page, end_page;  // [first_page, end_page) in the sequence's page list
+  int32_t page_list;             // where the sequence's page list starts (DeviceBatch::page_start)
+  int32_t first_page, end_page;  // [first_page, end_page) in it
   int32_t first_row;             // row r is head r % group of token r / group; tiles start at multiples of their rows
-  int32_t part, n_parts;         // of the parts that the rows' KV was cut into; 1: the item is the whole
+  uint16_t part, n_parts;        // of the parts that the rows' KV was cut into; 1: the item is the whole
   int32_t first_partial;         // part p leaves its result in partial slot first_partial + p
   int32_t counter;               // of the parts that have ended
 };
@@ -59,10 +60,11 @@ struct AttentionScratchSize {
 // What the two kernels are launched with.
 struct AttentionGrid {
   int decode_ctas = 0;
-  int decode_warps = 0;  // a CTA
-  int decode_rows = 0;   // 8 or 16: rows that the decode kernel computes; 0: nothing to decode, no launch
-  int prefill_ctas = 0;  // 0: no launch
-  int prefill_rows = 0;  // a tile
+  int decode_warps = 0;   // a CTA
+  int decode_stages = 0;  // slots of a warp's ring
+  int decode_rows = 0;    // 8 or 16: rows that the decode kernel computes; 0: nothing to decode, no launch
+  int prefill_ctas = 0;   // 0: no launch
+  int prefill_rows = 0;   // a tile
 
   // Whether a launch with this grid runs a plan that asked for `plan`.
   bool covers(const AttentionGrid& plan) const;
@@ -92,8 +94,8 @@ class AttentionPlanner {
     int64_t used_bytes;  // leading bytes of the block to upload
   };
 
-  // Plans a step of S sequences: q_start[S + 1], kv_len[S] as in DeviceBatch. Fills block[work_bytes()], host memory,
-  // 16-byte aligned. Allocates nothing.
+  // Plans a step of S sequences: q_start[S + 1], kv_len[S] as in DeviceBatch, whose page lists lie end to end and hold
+  // just the pages that cover kv_len. Fills block[work_bytes()], host memory, 16-byte aligned. Allocates nothing.
   Planned plan(std::span<const int32_t> q_start, std::span<const int32_t> kv_len, std::span<std::byte> block);
 
   // The grid to capture for steps of up to n_seqs sequences that bring one token each: covers every plan of such steps.
@@ -110,7 +112,8 @@ class AttentionPlanner {
   void plan_prefill(std::span<const int32_t> q_start, std::span<const int32_t> kv_len, Filling& filling) const;
 
   AttentionShape shape_;
-  int decode_ctas_, decode_warps_;
+  int decode_ctas_;
+  DecodeGeometry decode_;
   int n_sms_, split_pages_;
   int max_seqs_, max_step_tokens_, max_pages_;  // max_pages_: of a sequence
   int64_t work_bytes_;

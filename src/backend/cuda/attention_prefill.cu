@@ -24,7 +24,7 @@ class PageStages {
       : slots_(slots),
         head_(p.kv + 2 * item.kv_head * kPlaneBytes),
         page_bytes_(p.page_bytes),
-        list_(p.pages + p.page_start[item.seq]),
+        list_(p.pages + item.page_list),
         end_page_(item.end_page) {}
 
   // Starts the copy of pages [first_page, first_page + kStagePages), as far as the item goes; all threads of the CTA.

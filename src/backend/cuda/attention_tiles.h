@@ -15,30 +15,43 @@ SPATE_HD constexpr bool has_attention_kernel(int head_dim) {
   return head_dim == 64 || head_dim == 80 || head_dim == 96 || head_dim == 128 || head_dim == 256;
 }
 
-// Decode: every warp streams planes (a page's keys, then its values) through a ring of its own. Memory is kept busy by
-// what is in flight: 4.6 TB/s times the 1.2 us that a loaded H200 takes to answer is 42 KB an SM. Rings of 70 to 200 KB
-// an SM hold that twice, so that it stays in flight while some warps compute.
+inline constexpr int kSharedReserve = 128;  // what else a CTA keeps
+
 SPATE_HD constexpr int plane_slot_bytes(KvType type, int head_dim) {
   return (kv_plane_bytes(type, head_dim) + 127) / 128 * 128;
 }
-SPATE_HD constexpr int decode_stages(int head_dim) {
-  return head_dim > 128 ? 3 : 4;
-}
+
+// Decode: every warp streams planes (a page's keys, then its values) through a ring of its own, of 2 to 4 slots. Memory
+// is kept busy by what is in flight: 4.6 TB/s times the 1.2 us that a loaded H200 takes to answer is 42 KB an SM; all
+// slots but the one in use count.
+inline constexpr int kMaxDecodeWarps = 8, kMinDecodeStages = 2, kMaxDecodeStages = 4;
+// Shared memory of a CTA of up to 8 rows at most: what is left lets the kernel after this one start early.
+inline constexpr int kDecodeSharedBudget = 176 * 1024;
+
 // Floats between the rows of a warp's result in shared memory: 8 apart in banks, so that fragments are written without
 // conflicts.
 SPATE_HD constexpr int decode_row_pitch(int head_dim) {
   return head_dim + 8;
 }
-// Of one warp: its ring, its result, and the maximum and sum of each row.
-SPATE_HD constexpr int decode_warp_bytes(KvType type, int head_dim, int rows) {
-  return decode_stages(head_dim) * plane_slot_bytes(type, head_dim) + rows * (decode_row_pitch(head_dim) + 2) * 4;
+// Rings, the warps' results, and the maximum and sum of each row.
+SPATE_HD constexpr int decode_shared_bytes(KvType type, int head_dim, int rows, int warps, int stages) {
+  return warps * (stages * plane_slot_bytes(type, head_dim) + rows * (decode_row_pitch(head_dim) + 2) * 4) +
+         kSharedReserve;
 }
-inline constexpr int kSharedReserve = 128;  // what else a CTA keeps
-// Warps of a CTA: small planes are more work a byte, so they want more warps.
-SPATE_HD constexpr int decode_warps(KvType type, int head_dim, int shared_bytes_per_block) {
-  const int wanted = plane_slot_bytes(type, head_dim) <= 4608 ? 8 : 4;
-  const int fitting = (shared_bytes_per_block - kSharedReserve) / decode_warp_bytes(type, head_dim, kDecodeTileRows);
-  return fitting < 1 ? 1 : fitting < wanted ? fitting : wanted;
+
+struct DecodeGeometry {
+  int warps, stages;
+};
+// As many warps as fit, then as many slots. warps: at most, at least 1.
+constexpr DecodeGeometry decode_geometry(KvType type, int head_dim, int shared_bytes_per_block, int warps) {
+  const auto fits = [&](int n_warps, int stages) {
+    return decode_shared_bytes(type, head_dim, 8, n_warps, stages) <= kDecodeSharedBudget &&
+           decode_shared_bytes(type, head_dim, kDecodeTileRows, n_warps, stages) <= shared_bytes_per_block;
+  };
+  DecodeGeometry geometry{.warps = warps, .stages = kMinDecodeStages};
+  while (geometry.warps > 1 && !fits(geometry.warps, geometry.stages)) --geometry.warps;
+  while (geometry.stages < kMaxDecodeStages && fits(geometry.warps, geometry.stages + 1)) ++geometry.stages;
+  return geometry;
 }
 
 // Prefill: two stages of keys and values.

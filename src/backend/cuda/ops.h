@@ -36,7 +36,7 @@ struct DeviceBatch {
   const int32_t* q_start;        // [S + 1]
   const int32_t* kv_len;         // [S]
   const int32_t* page_start;     // [S + 1]
-  const int32_t* pages;          // [page_start[S]]
+  const int32_t* pages;          // [page_start[S]] lists end to end, of just the pages that cover kv_len
   const int32_t* n_tokens_real;  // [1]
   const int32_t* n_seqs_real;    // [1]
 };

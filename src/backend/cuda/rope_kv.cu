@@ -31,7 +31,7 @@ __device__ __forceinline__ float warp_max(float value) {
 struct Rotation {
   float cos, sin;
 };
-__device__ __forceinline__ Rotation rotation(int position, float frequency) {
+__device__ __forceinline__ Rotation rotation_at(int position, float frequency) {
   constexpr double kTurnsPerRadian = 0.15915494309189533577;
   const double turns = static_cast<double>(position) * static_cast<double>(frequency) * kTurnsPerRadian;
   Rotation r;
@@ -39,44 +39,68 @@ __device__ __forceinline__ Rotation rotation(int position, float frequency) {
   return r;
 }
 
+// What a lane needs of a head beside the product itself. None of it comes from the kernel before this one, so it is
+// read, and the angles are worked out, before waiting for that.
+struct HeadInputs {
+  float2 bias[kMaxPairs];  // of pair lane + 32 i of neighbouring elements
+  float2 norm[kMaxPairs];
+  Rotation rotation[kMaxPairs];  // of rotary pair lane + 32 i, times the magnitude
+
+  // bias, norm: [head_dim] or null.
+  __device__ __forceinline__ HeadInputs(const RopeKvArgs& args, const float* bias_from, const float* norm_from,
+                                        bool rotates, int position, int lane) {
+#pragma unroll
+    for (int i = 0; i < kMaxPairs; ++i) {
+      const int pair = lane + 32 * i;
+      const bool exists = pair < args.head_dim / 2;
+      bias[i] = exists && bias_from != nullptr ? pair_of(bias_from, pair) : float2{0, 0};
+      norm[i] = exists && norm_from != nullptr ? pair_of(norm_from, pair) : float2{1, 1};
+      rotation[i] = {1, 0};
+      if (!rotates || pair >= args.rotary_dim / 2) continue;
+      const Rotation r = rotation_at(position, args.frequencies[pair]);
+      rotation[i] = {r.cos * args.magnitude, r.sin * args.magnitude};
+    }
+  }
+
+ private:
+  static __device__ __forceinline__ float2 pair_of(const float* from, int pair) {
+    return {from[2 * pair], from[2 * pair + 1]};
+  }
+};
+
 // Reads a head of the product to `head` (shared memory), with bias and, where there is a norm, RMSNorm applied.
-__device__ __forceinline__ void load_head(const RopeKvArgs& args, const float* from, const float* bias,
-                                          const float* norm, int lane, float* head) {
+__device__ __forceinline__ void load_head(const RopeKvArgs& args, const float* from, const HeadInputs& inputs,
+                                          bool has_norm, int lane, float* head) {
   float2 x[kMaxPairs];
   float squares = 0;
 #pragma unroll
   for (int i = 0; i < kMaxPairs; ++i) {
     const int pair = lane + 32 * i;
-    if (pair >= args.head_dim / 2) break;
-    x[i] = reinterpret_cast<const float2*>(from)[pair];
-    if (bias != nullptr) {
-      x[i].x += bias[2 * pair];
-      x[i].y += bias[2 * pair + 1];
-    }
+    x[i] = pair < args.head_dim / 2 ? reinterpret_cast<const float2*>(from)[pair] : float2{0, 0};
+    x[i].x += inputs.bias[i].x;
+    x[i].y += inputs.bias[i].y;
     squares += x[i].x * x[i].x + x[i].y * x[i].y;
   }
   const float scale =
-      norm == nullptr ? 1.0f : rsqrtf(warp_sum(squares) / static_cast<float>(args.head_dim) + args.norm_epsilon);
+      has_norm ? rsqrtf(warp_sum(squares) / static_cast<float>(args.head_dim) + args.norm_epsilon) : 1.0f;
 #pragma unroll
   for (int i = 0; i < kMaxPairs; ++i) {
     const int pair = lane + 32 * i;
-    if (pair >= args.head_dim / 2) break;
-    if (norm != nullptr) {
-      x[i].x *= scale * norm[2 * pair];
-      x[i].y *= scale * norm[2 * pair + 1];
-    }
-    reinterpret_cast<float2*>(head)[pair] = x[i];
+    if (pair < args.head_dim / 2)
+      reinterpret_cast<float2*>(head)[pair] = {x[i].x * scale * inputs.norm[i].x, x[i].y * scale * inputs.norm[i].y};
   }
   __syncwarp();
 }
 
-__device__ __forceinline__ void rotate_head(const RopeKvArgs& args, int position, int lane, float* head) {
+__device__ __forceinline__ void rotate_head(const RopeKvArgs& args, const HeadInputs& inputs, int lane, float* head) {
   const int n_pairs = args.rotary_dim / 2;
-  for (int pair = lane; pair < n_pairs; pair += 32) {
-    const Rotation r = rotation(position, args.frequencies[pair]);
+#pragma unroll
+  for (int i = 0; i < kMaxPairs; ++i) {
+    const int pair = lane + 32 * i;
+    if (pair >= n_pairs) continue;
     const int first = args.style == RopeStyle::kNorm ? 2 * pair : pair;
     const int second = args.style == RopeStyle::kNorm ? first + 1 : first + n_pairs;
-    const float c = r.cos * args.magnitude, s = r.sin * args.magnitude;
+    const float c = inputs.rotation[i].cos, s = inputs.rotation[i].sin;
     const float a = head[first], b = head[second];
     head[first] = a * c - b * s;
     head[second] = a * s + b * c;
@@ -132,19 +156,17 @@ __global__ void __launch_bounds__(32 * kWarps) rope_kv_kernel(const RopeKvArgs a
   const bool exists = index < n_heads && token < *batch.n_tokens_real && batch.seq_of[token] >= 0;
   const int position = exists ? batch.positions[token] : 0;
   const int page = exists ? batch.pages[batch.page_start[batch.seq_of[token]] + position / kPageTokens] : 0;
+  const bool is_query = index < args.n_heads, is_key = !is_query && index < args.n_heads + args.n_kv_heads;
+  const float* bias = exists && args.bias != nullptr ? args.bias + index * args.head_dim : nullptr;
+  const float* norm = is_query ? args.q_norm : is_key ? args.k_norm : nullptr;
+  const HeadInputs inputs(args, bias, norm, is_query || is_key, position, lane);
   wait_for_predecessor();
   if (!exists) return;
 
-  const bool is_query = index < args.n_heads, is_key = !is_query && index < args.n_heads + args.n_kv_heads;
   float* head = heads[threadIdx.x / 32];
   const int64_t row = static_cast<int64_t>(token) * n_heads * args.head_dim;
-  load_head(args, args.qkv + row + index * args.head_dim,
-            args.bias == nullptr ? nullptr : args.bias + index * args.head_dim,
-            is_query ? args.q_norm
-            : is_key ? args.k_norm
-                     : nullptr,
-            lane, head);
-  if (is_query || is_key) rotate_head(args, position, lane, head);
+  load_head(args, args.qkv + row + index * args.head_dim, inputs, norm != nullptr, lane, head);
+  if (is_query || is_key) rotate_head(args, inputs, lane, head);
   if (is_query) {
     auto* q = reinterpret_cast<__half2*>(args.q + (static_cast<int64_t>(token) * args.n_heads + index) * args.head_dim);
     for (int pair = lane; pair < args.head_dim / 2; pair += 32)

@@ -69,7 +69,7 @@ class AttentionCase {
     decode_partials.fill(0xff);
     prefill_partials.fill(0xff);
     counters.fill(0);
-    const DeviceVector<int32_t> page_start(kv_.page_start), pages(kv_.pages);
+    const DeviceVector<int32_t> pages(kv_.pages);
     const DeviceVector<std::byte> kv(kv_.bytes);
     const DeviceVector<uint16_t> q(q_);
     DeviceVector<uint16_t> out((size_t(n_tokens()) + 1) * out_stride_);
@@ -77,7 +77,6 @@ class AttentionCase {
     AttentionArgs args{};
     args.q = reinterpret_cast<const __half*>(q.get());
     args.kv = {kv.get(), kv_.page_bytes(), shape_.kv_type};
-    args.batch.page_start = page_start.get();
     args.batch.pages = pages.get();
     args.work = planner.work_at(reinterpret_cast<const std::byte*>(work.get()));
     args.scratch = {decode_partials.get(), prefill_partials.get(), counters.get()};
