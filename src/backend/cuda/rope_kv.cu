@@ -39,37 +39,43 @@ __device__ __forceinline__ Rotation rotation_at(int position, float frequency) {
   return r;
 }
 
-// What a lane needs of a head beside the product itself. None of it comes from the kernel before this one, so it is
+// What a lane needs beside the product itself. None of it comes from the kernel before this one, so a warp's first is
 // read, and the angles are worked out, before waiting for that.
-struct HeadInputs {
-  float2 bias[kMaxPairs];  // of pair lane + 32 i of neighbouring elements
-  float2 norm[kMaxPairs];
-  Rotation rotation[kMaxPairs];  // of rotary pair lane + 32 i, times the magnitude
 
-  // bias, norm: [head_dim] or null.
-  __device__ __forceinline__ HeadInputs(const RopeKvArgs& args, const float* bias_from, const float* norm_from,
-                                        bool rotates, int position, int lane) {
+// Of rotary pair lane + 32 i of any head of a token, times the magnitude.
+struct Angles {
+  Rotation rotation[kMaxPairs];
+
+  __device__ __forceinline__ Angles(const RopeKvArgs& args, int position, int lane) {
 #pragma unroll
     for (int i = 0; i < kMaxPairs; ++i) {
       const int pair = lane + 32 * i;
-      const bool exists = pair < args.head_dim / 2;
-      bias[i] = exists && bias_from != nullptr ? pair_of(bias_from, pair) : float2{0, 0};
-      norm[i] = exists && norm_from != nullptr ? pair_of(norm_from, pair) : float2{1, 1};
       rotation[i] = {1, 0};
-      if (!rotates || pair >= args.rotary_dim / 2) continue;
+      if (pair >= args.rotary_dim / 2) continue;
       const Rotation r = rotation_at(position, args.frequencies[pair]);
       rotation[i] = {r.cos * args.magnitude, r.sin * args.magnitude};
     }
   }
+};
 
- private:
-  static __device__ __forceinline__ float2 pair_of(const float* from, int pair) {
-    return {from[2 * pair], from[2 * pair + 1]};
+// Of pair lane + 32 i of neighbouring elements of a head.
+struct HeadWeights {
+  float2 bias[kMaxPairs], norm[kMaxPairs];
+
+  // bias_from, norm_from: [head_dim] or null.
+  __device__ __forceinline__ HeadWeights(const float* bias_from, const float* norm_from, int head_dim, int lane) {
+#pragma unroll
+    for (int i = 0; i < kMaxPairs; ++i) {
+      const int pair = lane + 32 * i;
+      const bool exists = pair < head_dim / 2;
+      bias[i] = exists && bias_from != nullptr ? float2{bias_from[2 * pair], bias_from[2 * pair + 1]} : float2{0, 0};
+      norm[i] = exists && norm_from != nullptr ? float2{norm_from[2 * pair], norm_from[2 * pair + 1]} : float2{1, 1};
+    }
   }
 };
 
 // Reads a head of the product to `head` (shared memory), with bias and, where there is a norm, RMSNorm applied.
-__device__ __forceinline__ void load_head(const RopeKvArgs& args, const float* from, const HeadInputs& inputs,
+__device__ __forceinline__ void load_head(const RopeKvArgs& args, const float* from, const HeadWeights& weights,
                                           bool has_norm, int lane, float* head) {
   float2 x[kMaxPairs];
   float squares = 0;
@@ -77,8 +83,8 @@ __device__ __forceinline__ void load_head(const RopeKvArgs& args, const float* f
   for (int i = 0; i < kMaxPairs; ++i) {
     const int pair = lane + 32 * i;
     x[i] = pair < args.head_dim / 2 ? reinterpret_cast<const float2*>(from)[pair] : float2{0, 0};
-    x[i].x += inputs.bias[i].x;
-    x[i].y += inputs.bias[i].y;
+    x[i].x += weights.bias[i].x;
+    x[i].y += weights.bias[i].y;
     squares += x[i].x * x[i].x + x[i].y * x[i].y;
   }
   const float scale =
@@ -87,12 +93,12 @@ __device__ __forceinline__ void load_head(const RopeKvArgs& args, const float* f
   for (int i = 0; i < kMaxPairs; ++i) {
     const int pair = lane + 32 * i;
     if (pair < args.head_dim / 2)
-      reinterpret_cast<float2*>(head)[pair] = {x[i].x * scale * inputs.norm[i].x, x[i].y * scale * inputs.norm[i].y};
+      reinterpret_cast<float2*>(head)[pair] = {x[i].x * scale * weights.norm[i].x, x[i].y * scale * weights.norm[i].y};
   }
   __syncwarp();
 }
 
-__device__ __forceinline__ void rotate_head(const RopeKvArgs& args, const HeadInputs& inputs, int lane, float* head) {
+__device__ __forceinline__ void rotate_head(const RopeKvArgs& args, const Angles& angles, int lane, float* head) {
   const int n_pairs = args.rotary_dim / 2;
 #pragma unroll
   for (int i = 0; i < kMaxPairs; ++i) {
@@ -100,7 +106,7 @@ __device__ __forceinline__ void rotate_head(const RopeKvArgs& args, const HeadIn
     if (pair >= n_pairs) continue;
     const int first = args.style == RopeStyle::kNorm ? 2 * pair : pair;
     const int second = args.style == RopeStyle::kNorm ? first + 1 : first + n_pairs;
-    const float c = inputs.rotation[i].cos, s = inputs.rotation[i].sin;
+    const float c = angles.rotation[i].cos, s = angles.rotation[i].sin;
     const float a = head[first], b = head[second];
     head[first] = a * c - b * s;
     head[second] = a * s + b * c;
@@ -143,40 +149,67 @@ __device__ __forceinline__ void write_row(const float* head, int head_dim, std::
   }
 }
 
-// blockIdx.x: token; blockIdx.y * kWarps + warp: head, of the queries, then the keys, then the values.
-template <KvType kType>
-__global__ void __launch_bounds__(32 * kWarps) rope_kv_kernel(const RopeKvArgs args) {
-  __shared__ __align__(16) float heads[kWarps][kMaxHeadDim];
-  release_successor();
-  const int token = blockIdx.x, lane = threadIdx.x % 32;
-  const int index = blockIdx.y * kWarps + threadIdx.x / 32;
-  const int n_heads = args.n_heads + 2 * args.n_kv_heads;
-  const DeviceBatch& batch = args.batch;
-  // Of the step's plan: there before its first kernel.
-  const bool exists = index < n_heads && token < *batch.n_tokens_real && batch.seq_of[token] >= 0;
-  const int position = exists ? batch.positions[token] : 0;
-  const int page = exists ? batch.pages[batch.page_start[batch.seq_of[token]] + position / kPageTokens] : 0;
-  const bool is_query = index < args.n_heads, is_key = !is_query && index < args.n_heads + args.n_kv_heads;
-  const float* bias = exists && args.bias != nullptr ? args.bias + index * args.head_dim : nullptr;
-  const float* norm = is_query ? args.q_norm : is_key ? args.k_norm : nullptr;
-  const HeadInputs inputs(args, bias, norm, is_query || is_key, position, lane);
-  wait_for_predecessor();
-  if (!exists) return;
+// Where a head stands among the queries, then the keys, then the values of a token.
+struct HeadRole {
+  bool is_query, is_key;
+  const float* bias;  // [head_dim] or null
+  const float* norm;  // [head_dim] or null
 
-  float* head = heads[threadIdx.x / 32];
-  const int64_t row = static_cast<int64_t>(token) * n_heads * args.head_dim;
-  load_head(args, args.qkv + row + index * args.head_dim, inputs, norm != nullptr, lane, head);
-  if (is_query || is_key) rotate_head(args, inputs, lane, head);
-  if (is_query) {
+  __device__ __forceinline__ HeadRole(const RopeKvArgs& args, int index)
+      : is_query(index < args.n_heads),
+        is_key(!is_query && index < args.n_heads + args.n_kv_heads),
+        bias(args.bias == nullptr ? nullptr : args.bias + index * args.head_dim),
+        norm(is_query ? args.q_norm
+             : is_key ? args.k_norm
+                      : nullptr) {}
+};
+
+// Writes a finished head to where it belongs.
+template <KvType kType>
+__device__ __forceinline__ void write_head(const RopeKvArgs& args, const HeadRole& role, int index, int token,
+                                           int position, int page, int lane, const float* head) {
+  if (role.is_query) {
     auto* q = reinterpret_cast<__half2*>(args.q + (static_cast<int64_t>(token) * args.n_heads + index) * args.head_dim);
     for (int pair = lane; pair < args.head_dim / 2; pair += 32)
       q[pair] = saturated_half2(reinterpret_cast<const float2*>(head)[pair]);
     return;
   }
-  const int kv_head = is_key ? index - args.n_heads : index - args.n_heads - args.n_kv_heads;
+  const int kv_head = role.is_key ? index - args.n_heads : index - args.n_heads - args.n_kv_heads;
   std::byte* plane = args.kv.pages + page * args.kv.page_bytes +
-                     (2 * kv_head + (is_key ? 0 : 1)) * kv_plane_bytes(kType, args.head_dim);
+                     (2 * kv_head + (role.is_key ? 0 : 1)) * kv_plane_bytes(kType, args.head_dim);
   write_row<kType>(head, args.head_dim, plane, position % kPageTokens, lane);
+}
+
+// blockIdx.x: token. Heads are dealt out to the warps of all CTAs along y.
+template <KvType kType>
+__global__ void __launch_bounds__(32 * kWarps) rope_kv_kernel(const RopeKvArgs args) {
+  __shared__ __align__(16) float heads[kWarps][kMaxHeadDim];
+  release_successor();
+  const int token = blockIdx.x, lane = threadIdx.x % 32, n_heads = args.n_heads + 2 * args.n_kv_heads;
+  int index = blockIdx.y * kWarps + threadIdx.x / 32;
+  const DeviceBatch& batch = args.batch;
+  // Of the step's plan: there before its first kernel.
+  const bool exists = index < n_heads && token < *batch.n_tokens_real && batch.seq_of[token] >= 0;
+  if (!exists) return wait_for_predecessor();
+  const int position = batch.positions[token];
+  const int page = batch.pages[batch.page_start[batch.seq_of[token]] + position / kPageTokens];
+  const Angles angles(args, position, lane);
+  HeadRole role(args, index);
+  HeadWeights weights(role.bias, role.norm, args.head_dim, lane);
+  wait_for_predecessor();
+
+  float* head = heads[threadIdx.x / 32];
+  const float* row = args.qkv + static_cast<int64_t>(token) * n_heads * args.head_dim;
+  for (;;) {
+    load_head(args, row + index * args.head_dim, weights, role.norm != nullptr, lane, head);
+    if (role.is_query || role.is_key) rotate_head(args, angles, lane, head);
+    write_head<kType>(args, role, index, token, position, page, lane, head);
+    index += gridDim.y * kWarps;
+    if (index >= n_heads) return;
+    role = HeadRole(args, index);
+    weights = HeadWeights(role.bias, role.norm, args.head_dim, lane);
+    __syncwarp();  // all lanes have read the head before
+  }
 }
 
 }  // namespace
@@ -186,7 +219,9 @@ void rope_and_write_kv(const RopeKvArgs& args, int n_tokens, cudaStream_t stream
                   args.rotary_dim <= args.head_dim && (args.q_norm == nullptr) == (args.k_norm == nullptr),
               "{} tokens, heads of {}, {} of them rotary", n_tokens, args.head_dim, args.rotary_dim);
   const int n_heads = args.n_heads + 2 * args.n_kv_heads;
-  const Launch how{.grid = dim3(n_tokens, (n_heads + kWarps - 1) / kWarps),
+  // A head a warp while that leaves room on the device; then several, which share their angles.
+  const int heads_a_warp = n_tokens < 64 ? 1 : 4;
+  const Launch how{.grid = dim3(n_tokens, (n_heads + heads_a_warp * kWarps - 1) / (heads_a_warp * kWarps)),
                    .block = 32 * kWarps,
                    .stream = stream,
                    .dependent = args.dependent_launch};

@@ -16,6 +16,7 @@ struct Options {
   bool bias = false, norm = false;
   float magnitude = 1;
   int first_position = 0;
+  int n_prompt = 40;  // tokens of the second sequence
 };
 
 // Late positions have page lists far longer than the pool: only the pages at their ends are distinct.
@@ -23,12 +24,12 @@ constexpr int kPhysicalPages = 64;
 
 class RopeCase {
  public:
-  // Three sequences of 1, 40 and 3 tokens, and two tokens of padding among them and at the end.
+  // Three sequences of 1, n_prompt and 3 tokens, and two tokens of padding among them and at the end.
   explicit RopeCase(const Options& o)
       : o_(o),
         kv_(o.type, o.n_kv_heads, o.head_dim, ends(o), 3, kPhysicalPages),
         width_((o.n_heads + 2 * o.n_kv_heads) * o.head_dim) {
-    const std::vector<int> counts = {1, 40, 3};
+    const std::vector<int> counts = {1, o.n_prompt, 3};
     for (int s = 0; s < 3; ++s)
       for (int i = 0; i < counts[s]; ++i) add_token(s, ends(o)[s] - counts[s] + i);
     add_token(-1, 5);
@@ -93,7 +94,7 @@ class RopeCase {
 
  private:
   static std::vector<int> ends(const Options& o) {
-    return {o.first_position + 1, o.first_position + 50, o.first_position + 34};
+    return {o.first_position + 1, o.first_position + o.n_prompt + 10, o.first_position + 34};
   }
   int n_tokens() const { return static_cast<int>(batch_.seq_of.size()); }
 
@@ -213,6 +214,12 @@ TEST_P(RopeKvTest, OddNumbersOfHeads_AreAllWritten) {
       SCOPED_TRACE(fmt::format("{} KV heads, group {}", n_kv_heads, group));
       RopeCase({.type = GetParam(), .n_heads = group * n_kv_heads, .n_kv_heads = n_kv_heads}).check();
     }
+}
+
+TEST_P(RopeKvTest, ManyTokens_AreAllWritten) {
+  for (const int group : {1, 3, 7})
+    RopeCase({.type = GetParam(), .n_heads = 3 * group, .n_kv_heads = 3, .bias = true, .norm = true, .n_prompt = 100})
+        .check();
 }
 
 TEST_P(RopeKvTest, LatePositions_KeepTheirAngles) {
