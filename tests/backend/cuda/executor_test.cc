@@ -13,6 +13,7 @@
 #include "cuda_models.h"
 #include "device_vector.h"
 #include "support/executor_driver.h"
+#include "support/golden.h"
 #include "support/test_data.h"
 
 namespace spate::cuda::testing {
@@ -29,8 +30,9 @@ constexpr ExecutorLimits kSmallLimits{.max_seqs = 4, .max_step_tokens = 64, .n_p
 // Of log-probabilities, where logits have a deviation of about 1: a dropped bias, a wrong rotation or another row's
 // activations are off by that much, float16 activations by some thousandths.
 constexpr double kMaxError = 0.05, kMaxDeviation = 0.01;
-// Two passes that differ in rounding may disagree about tokens that are this close (design.md).
-constexpr float kMargin = 0.03f;
+// Passes that differ in rounding, as those of one token and of many do, may disagree about tokens that are this close:
+// what the demo model is held to (design.md), and what random weights of two bits make of the same rounding.
+constexpr float kMargin = 0.03f, kRandomMargin = 0.15f;
 
 class CudaExecutorModels : public ::testing::TestWithParam<NamedModel> {
  protected:
@@ -160,42 +162,66 @@ void run_in_company(Executor& executor, std::vector<Progress>& sequences, uint32
   while (!in_flight.empty()) collect();
 }
 
+// Runs the sequences together and each of them alone, a token a step, and compares them row by row.
+void expect_same_alone(Executor& executor, const std::vector<std::vector<int32_t>>& texts, float margin,
+                       const std::string& what) {
+  std::mt19937 random(static_cast<uint32_t>(texts.size()));
+  std::vector<int32_t> pages(kLimits.n_pages);
+  for (size_t i = 0; i < pages.size(); ++i) pages[i] = static_cast<int32_t>(i);
+  std::shuffle(pages.begin(), pages.end(), random);
+  std::vector<Progress> sequences(texts.size());
+  for (size_t s = 0; s < texts.size(); ++s) {
+    sequences[s].tokens = texts[s];
+    const int n_pages = pages_of(static_cast<int>(texts[s].size()));
+    sequences[s].pages.assign(pages.end() - n_pages, pages.end());
+    pages.resize(pages.size() - n_pages);
+  }
+  run_in_company(executor, sequences, static_cast<uint32_t>(texts.size()));
+  int n_compared = 0, n_differ = 0;
+  double worst = 0;
+  for (const Progress& sequence : sequences) {
+    const Scored alone = score_tokens(executor, sequence.tokens, {.step_tokens = 1, .n_logprobs = 2});
+    ASSERT_EQ(alone.best.size(), sequence.scored.best.size());
+    for (size_t i = 0; i < alone.best.size(); ++i) {
+      const double difference = std::abs(static_cast<double>(alone.next_logprob[i]) - sequence.scored.next_logprob[i]);
+      worst = std::isnan(difference) ? INFINITY : std::max(worst, difference);
+      if (alone.top[i][0].logprob - alone.top[i][1].logprob <= margin) continue;
+      ++n_compared;
+      n_differ += alone.best[i] != sequence.scored.best[i];
+    }
+  }
+  std::printf("%s, %zu sequences: %d of %d arg-max differ from alone, log-probabilities within %.5f\n", what.c_str(),
+              texts.size(), n_differ, n_compared, worst);
+  EXPECT_GT(n_compared, 0) << what;
+  EXPECT_EQ(n_differ, 0) << what;
+  EXPECT_LT(worst, kRandomMargin) << what;
+}
+
 TEST_P(CudaExecutorModels, SequenceInCompanyOf2To64_AgreesWithItselfAlone) {
   const auto executor = make_executor(model_, kLimits);
   ASSERT_NE(executor, nullptr);
   for (const int n_seqs : {2, 5, 16, 33, 64}) {
     std::mt19937 random(static_cast<uint32_t>(n_seqs));
-    std::vector<int32_t> pages(kLimits.n_pages);
-    for (size_t i = 0; i < pages.size(); ++i) pages[i] = static_cast<int32_t>(i);
-    std::shuffle(pages.begin(), pages.end(), random);
-    std::vector<Progress> sequences(n_seqs);
-    for (Progress& sequence : sequences) {
-      sequence.tokens = tokens(1 + static_cast<int>(random() % 200), static_cast<uint32_t>(random()));
-      for (int i = 0; i < pages_of(static_cast<int>(sequence.tokens.size())); ++i) {
-        sequence.pages.push_back(pages.back());
-        pages.pop_back();
-      }
+    std::vector<std::vector<int32_t>> texts(n_seqs);
+    for (std::vector<int32_t>& text : texts)
+      text = tokens(1 + static_cast<int>(random() % 200), static_cast<uint32_t>(random()));
+    expect_same_alone(*executor, texts, kRandomMargin, GetParam().name);
+  }
+}
+
+TEST(CudaExecutor, BundledModelInCompanyOf2To64_AgreesWithItselfAlone) {
+  SPATE_REQUIRE_GPU();
+  const auto executor = make_executor(open_model(spate::testing::bundled_model_path()), kLimits);
+  ASSERT_NE(executor, nullptr);
+  const auto golden = spate::testing::load_golden("golden-q4_k_m.json");
+  for (const int n_seqs : {2, 5, 16, 33, 64}) {
+    std::vector<std::vector<int32_t>> texts(n_seqs);
+    for (int s = 0; s < n_seqs; ++s) {
+      const auto& prompt = golden[s % golden.size()];
+      texts[s] = prompt.ids;
+      texts[s].insert(texts[s].end(), prompt.greedy_ids.begin(), prompt.greedy_ids.end());
     }
-    run_in_company(*executor, sequences, static_cast<uint32_t>(n_seqs));
-    int n_compared = 0, n_differ = 0;
-    std::vector<float> alone_logprobs, together_logprobs;
-    for (const Progress& sequence : sequences) {
-      const Scored alone = score_tokens(*executor, sequence.tokens, {.step_tokens = 1, .n_logprobs = 2});
-      ASSERT_EQ(alone.best.size(), sequence.scored.best.size());
-      for (size_t i = 0; i < alone.best.size(); ++i) {
-        if (alone.top[i][0].logprob - alone.top[i][1].logprob <= kMargin) continue;
-        ++n_compared;
-        n_differ += alone.best[i] != sequence.scored.best[i];
-      }
-      alone_logprobs.insert(alone_logprobs.end(), alone.next_logprob.begin(), alone.next_logprob.end());
-      together_logprobs.insert(together_logprobs.end(), sequence.scored.next_logprob.begin(),
-                               sequence.scored.next_logprob.end());
-    }
-    std::printf("%s, %d sequences: %d of %d arg-max differ from alone\n", GetParam().name, n_seqs, n_differ,
-                n_compared);
-    EXPECT_GT(n_compared, 0);
-    EXPECT_EQ(n_differ, 0);
-    expect_close(together_logprobs, alone_logprobs, fmt::format("{}, {} sequences", GetParam().name, n_seqs));
+    expect_same_alone(*executor, texts, kMargin, "bundled model");
   }
 }
 
