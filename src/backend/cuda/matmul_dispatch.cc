@@ -50,7 +50,7 @@ int shared_bytes(MmaTier tier, int n_tokens, int n_k_tiles, int warps_m) {
   const MmaTierShape shape = tier_shape(tier);
   const int octets = shape.tokens / 8;
   const int activations = tier == MmaTier::k8Tokens
-                              ? (n_k_tiles * (kTokenTileBytes + kSumsBytes)) << shared_tokens_log2(octets, n_tokens)
+                              ? (n_k_tiles * kTokenTileBytes) << shared_tokens_log2(octets, n_tokens)
                               : stage_bytes(octets, n_tokens, warps_m) * shape.n_stages;
   return std::max(activations, exchange_bytes(octets, shape.n_panels, warps_m));
 }
@@ -69,7 +69,7 @@ Cut choose_cut(MmaTier tier, int n_tokens, int n_slots, int n_k_tiles, const Dev
   const bool some = n_slots * 2 >= 5 * profile.n_sms;
   switch (tier) {
     case MmaTier::k8Tokens:
-      return {most ? 3 : many || (n_tokens > 2 && n_k_tiles > 32) ? 2 : some ? 1 : 0, false};
+      return {most ? 3 : some || (n_tokens > 2 && n_k_tiles > 32) ? 1 : 0, false};
     case MmaTier::k16Tokens:
       return {many ? 3 : 1, !some};
     case MmaTier::k32Tokens:

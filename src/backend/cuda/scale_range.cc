@@ -11,10 +11,8 @@ namespace spate::cuda {
 
 namespace {
 
-// The largest weight stays under 2^7, so that 1024 times its scale, which decoding takes away from it, stays under
-// 2^16, where float16 ends.
-constexpr int kTargetLog2 = 7;
-constexpr int kLimitLog2 = 24;  // more moves no bit: the file's scales are float16 themselves
+constexpr int kTargetLog2 = 14;  // the largest weight stays under 2^14; float16 ends at 2^16
+constexpr int kLimitLog2 = 24;   // more moves no bit: the file's scales are float16 themselves
 
 // The largest factor that codes and sub-block scales can give d, and dmin or m.
 template <QuantType type>

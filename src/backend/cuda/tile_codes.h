@@ -129,28 +129,13 @@ struct NibbleCodes {
     return r;
   }
 
-  static constexpr bool kRaw = true;
-  static constexpr int kDistinctShifts = 2;
-  SPATE_HD static constexpr int shift(int pair) { return pair % 2 * 4; }
-  static constexpr int kCodeOffset = kOffset;
-
-  template <int h, int rh, int c>
-  SPATE_HD static void raw(const Regs& r, uint32_t out[4]) {
-    const uint32_t low = r.low[2 * h + rh].w[c], upper = low >> 8;
-    out[0] = with_high<h, rh, c, 0>(r, and_or(low, 0x000f000f, kMagic));
-    out[1] = with_high<h, rh, c, 1>(r, and_or(low, 0x00f000f0, kMagic));
-    out[2] = with_high<h, rh, c, 2>(r, and_or(upper, 0x000f000f, kMagic));
-    out[3] = with_high<h, rh, c, 3>(r, and_or(upper, 0x00f000f0, kMagic));
-  }
-
   template <int h, int rh, int c>
   SPATE_HD static void pairs(const Regs& r, Half2Bits out[4]) {
-    uint32_t bits[4];
-    raw<h, rh, c>(r, bits);
-    out[0] = integers<0, kOffset>(bits[0]);
-    out[1] = integers<4, kOffset>(bits[1]);
-    out[2] = integers<0, kOffset>(bits[2]);
-    out[3] = integers<4, kOffset>(bits[3]);
+    const uint32_t low = r.low[2 * h + rh].w[c], upper = low >> 8;
+    out[0] = integers<0, kOffset>(with_high<h, rh, c, 0>(r, and_or(low, 0x000f000f, kMagic)));
+    out[1] = integers<4, kOffset>(with_high<h, rh, c, 1>(r, and_or(low, 0x00f000f0, kMagic)));
+    out[2] = integers<0, kOffset>(with_high<h, rh, c, 2>(r, and_or(upper, 0x000f000f, kMagic)));
+    out[3] = integers<4, kOffset>(with_high<h, rh, c, 3>(r, and_or(upper, 0x00f000f0, kMagic)));
   }
 
   SPATE_HD static void pack_cell(const uint8_t* code, int h, int rh, int lane, std::byte* tile) {
@@ -202,30 +187,15 @@ struct TwoBitCodes {
     return r;
   }
 
-  static constexpr bool kRaw = true;
-  static constexpr int kDistinctShifts = 4;
-  SPATE_HD static constexpr int shift(int pair) { return 2 * pair; }
-  static constexpr int kCodeOffset = kOffset;
-
   template <int h, int rh, int c>
-  SPATE_HD static void raw(const Regs& r, uint32_t out[4]) {
+  SPATE_HD static void pairs(const Regs& r, Half2Bits out[4]) {
     const uint32_t word = r.low[h].w[2 * rh + c / 2];
     const uint32_t low = c % 2 == 0 ? word : word >> 8;
     const uint32_t high = r.high[0].w[2 * h + rh];
-    out[0] = with_high<4 * c + 0, 2>(high, and_or(low, 0x00030003, kMagic));
-    out[1] = with_high<4 * c + 1, 4>(high, and_or(low, 0x000c000c, kMagic));
-    out[2] = with_high<4 * c + 2, 6>(high, and_or(low, 0x00300030, kMagic));
-    out[3] = with_high<4 * c + 3, 8>(high, and_or(low, 0x00c000c0, kMagic));
-  }
-
-  template <int h, int rh, int c>
-  SPATE_HD static void pairs(const Regs& r, Half2Bits out[4]) {
-    uint32_t bits[4];
-    raw<h, rh, c>(r, bits);
-    out[0] = integers<0, kOffset>(bits[0]);
-    out[1] = integers<2, kOffset>(bits[1]);
-    out[2] = integers<4, kOffset>(bits[2]);
-    out[3] = integers<6, kOffset>(bits[3]);
+    out[0] = integers<0, kOffset>(with_high<4 * c + 0, 2>(high, and_or(low, 0x00030003, kMagic)));
+    out[1] = integers<2, kOffset>(with_high<4 * c + 1, 4>(high, and_or(low, 0x000c000c, kMagic)));
+    out[2] = integers<4, kOffset>(with_high<4 * c + 2, 6>(high, and_or(low, 0x00300030, kMagic)));
+    out[3] = integers<6, kOffset>(with_high<4 * c + 3, 8>(high, and_or(low, 0x00c000c0, kMagic)));
   }
 
   SPATE_HD static void pack_cell(const uint8_t* code, int h, int rh, int lane, std::byte* tile) {
@@ -255,7 +225,6 @@ struct TwoBitCodes {
 // registers. Nibble i of a word is column i.
 struct LevelCodes {
   static constexpr int kBytes = 2048;
-  static constexpr bool kRaw = false;
 
   struct Regs {
     Words4 word[4];
@@ -298,7 +267,6 @@ struct LevelCodes {
 // Signed bytes, kept plus 128, four a word in order.
 struct ByteCodes {
   static constexpr int kBytes = 4096;
-  static constexpr bool kRaw = false;
 
   struct Regs {
     Words4 word[8];  // two a cell

@@ -53,46 +53,6 @@ struct PackedTile {
     }
   }
 
-  // The same weights in two parts, for a third less arithmetic: scale * code, from one multiply-add a pair, and what is
-  // the same for sixteen columns, the addend of the format less scale * offset of the codes. A product sums the first
-  // over the activations, and the second over their sums of sixteen (matmul_few.cuh).
-  static constexpr bool kParted = Codes::kRaw;
-
-  struct PartedFactors {
-    // [scale of the cell][shift]: scale * 2^-shift, and -1024 times that, exactly.
-    Half2Bits scale[2][4], minus[2][4];
-    Half2Bits addends;  // of both sixteens
-  };
-
-  template <int h, int rh>
-  SPATE_HD static PartedFactors parted_factors(const Regs& r) {
-    static_assert(kParted);
-    const Factors f = factors<h, rh>(r);
-    PartedFactors out;
-    Half2Bits addend[2];
-    for (int i = 0; i < Scales::kPerCell; ++i) {
-      for (int j = 0; j < Codes::kDistinctShifts; ++j) {
-        const float unit = 1.0f / static_cast<float>(1 << Codes::shift(j));
-        out.scale[i][j] = Codes::shift(j) == 0 ? f.scale[i] : h2_mul(f.scale[i], half2_of(unit));
-        out.minus[i][j] = h2_mul(f.scale[i], half2_of(-1024.0f * unit));
-      }
-      addend[i] = Scales::kAddend ? f.addend[i] : 0;
-      if (Codes::kCodeOffset != 0) addend[i] = h2_fma(f.scale[i], half2_of(-1.0f * Codes::kCodeOffset), addend[i]);
-    }
-    out.addends = Scales::kPerCell == 1 ? addend[0] : byte_select(addend[0], addend[1], 0x5410);
-    return out;
-  }
-
-  // scale * code of columns 8 c .. 8 c + 7 of cell (h, rh).
-  template <int h, int rh, int c>
-  SPATE_HD static void parted_weights(const Regs& r, const PartedFactors& f, Half2Bits out[4]) {
-    static_assert(kParted);
-    constexpr int kScale = Scales::kPerCell == 1 ? 0 : c / 2;
-    Codes::template raw<h, rh, c>(r.codes, out);
-    for (int j = 0; j < 4; ++j)
-      out[j] = h2_fma(out[j], f.scale[kScale][j % Codes::kDistinctShifts], f.minus[kScale][j % Codes::kDistinctShifts]);
-  }
-
   SPATE_HD static void pack(const uint8_t code[4][32], const LaneScales& scales, float power, int lane,
                             std::byte* tile) {
     for (int cell = 0; cell < 4; ++cell) Codes::pack_cell(code[cell], cell / 2, cell % 2, lane, tile);
@@ -103,7 +63,6 @@ struct PackedTile {
 // Float16 weights as they are.
 struct HalfTile {
   static constexpr int kBytes = 8192;
-  static constexpr bool kParted = false;
 
   struct Regs {
     Words4 word[16];  // four a cell, columns in order

@@ -37,7 +37,6 @@ SPATE_HD inline uint16_t to_half(float value) {
 // One f16 scale for each 32 columns.
 struct ScalePer32 {
   static constexpr int kBytes = 256;
-  static constexpr int kPerCell = 1;
   static constexpr bool kAddend = false;
   using Regs = Words2;  // by h: rows g and g + 8
 
@@ -63,7 +62,6 @@ struct ScalePer32 {
 // An f16 scale and an f16 addend for each 32 columns.
 struct ScaleAndOffsetPer32 {
   static constexpr int kBytes = 512;
-  static constexpr int kPerCell = 1;
   static constexpr bool kAddend = true;
   using Regs = Words4;  // by cell
 
@@ -144,7 +142,6 @@ struct RowScaleAndMinimum {
 // 6-bit scale and 6-bit minimum for each 32 columns, d and dmin a row (Q4_K, Q5_K).
 struct SixBitPairsPer32 {
   static constexpr int kBytes = RowScaleAndMinimum::kBytes + Bits48::kBytes;
-  static constexpr int kPerCell = 1;
   static constexpr bool kAddend = true;
   struct Regs {
     Words2 d;  // by rh
@@ -179,7 +176,6 @@ struct SixBitPairsPer32 {
 // Signed 8-bit scale (kept plus 128) for each 16 columns, d a row (Q6_K).
 struct BytePer16 {
   static constexpr int kBytes = RowScale::kBytes + 256;
-  static constexpr int kPerCell = 2;
   static constexpr bool kAddend = false;
   struct Regs {
     Half2Bits d;
@@ -210,7 +206,6 @@ struct BytePer16 {
 // 4-bit scale and 4-bit minimum for each 16 columns, d and dmin a row (Q2_K).
 struct NibblePairsPer16 {
   static constexpr int kBytes = RowScaleAndMinimum::kBytes + 256;
-  static constexpr int kPerCell = 2;
   static constexpr bool kAddend = true;
   struct Regs {
     Words2 d;       // by rh
@@ -243,7 +238,6 @@ struct NibblePairsPer16 {
 // 6-bit scale about 32 for each 16 columns, d a row (Q3_K).
 struct SixBitsPer16 {
   static constexpr int kBytes = RowScale::kBytes + Bits48::kBytes;
-  static constexpr int kPerCell = 2;
   static constexpr bool kAddend = false;
   struct Regs {
     Half2Bits d;
@@ -277,7 +271,6 @@ struct SixBitsPer16 {
 // 6-bit scale about 32 for each 32 columns, d a row (IQ4_XS): a lane's four in 24 bits, as 16 and 8.
 struct SixBitsPer32 {
   static constexpr int kBytes = RowScale::kBytes + 96;
-  static constexpr int kPerCell = 1;
   static constexpr bool kAddend = false;
   struct Regs {
     Half2Bits d;
