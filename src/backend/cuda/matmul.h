@@ -72,14 +72,18 @@ struct MatmulWorkspace {
   const Gemm* gemm = nullptr;         // null: this machine has no cuBLASLt, and long prefill runs as short prefill does
 };
 
-// What MatmulWorkspace needs, for steps of up to max_tokens over matrices of up to max_rows x max_cols (the LM head not
-// counted: it never decodes) and a feed-forward width of d_ff.
+// What the products of a model ask of MatmulWorkspace.
+struct MatmulDemand {
+  int max_tokens = 0;         // of a step
+  int64_t decoded_elems = 0;  // of the largest matrix that long prefill decodes: padded_cols of both sides
+  int max_slots = 0;          // panels of 16 rows of the widest product, the LM head included
+  int d_ff = 0;
+};
 struct MatmulWorkspaceSize {
   int64_t partial_elems, gate_up_elems, decoded_elems, gemm_scratch_bytes;
   int n_counters;
 };
-MatmulWorkspaceSize matmul_workspace_size(int max_tokens, int max_rows, int max_cols, int d_ff,
-                                          const DeviceProfile& profile);
+MatmulWorkspaceSize matmul_workspace_size(const MatmulDemand& demand, const DeviceProfile& profile);
 
 // Launches the product for n_tokens rows of x. May be captured into a graph; allocates nothing.
 void matmul(const MatmulArgs& args, int n_tokens, const MatmulWorkspace& workspace, const DeviceProfile& profile,

@@ -5,6 +5,7 @@
 #include "backend/cuda/gemm.h"
 #include "backend/cuda/matmul_few.cuh"
 #include "backend/cuda/matmul_kernels.h"
+#include "backend/cuda/matmul_plan.h"
 #include "backend/cuda/swiglu.h"
 #include "base/check.h"
 
@@ -12,8 +13,6 @@ namespace spate::cuda {
 
 namespace {
 
-// Activations that a CTA of the smallest tier keeps at most: three such CTAs fit on an SM of the H200.
-constexpr int kResidentBytes = 72 << 10;
 // d_ff outputs of gate and up are computed for this many tokens at a time on the way through cuBLASLt.
 constexpr int kGemmSwigluTokens = 1024;
 
@@ -32,99 +31,6 @@ int n_panels(const PackedMatrix& matrix) {
 
 float factor_of(const MatmulArgs& args, const PackedMatrix& part) {
   return args.x_scale * std::bit_cast<float>(static_cast<uint32_t>(127 - part.scale_log2) << 23);
-}
-
-struct MmaPlan {
-  MmaTier tier;
-  int warps_m_log2;  // of 8 warps
-  int slot_groups, token_groups, split_k;
-  int shared_bytes;
-};
-
-int ceil_div(int a, int b) {
-  return (a + b - 1) / b;
-}
-
-// Shared memory of a CTA that takes n_k_tiles of K.
-int shared_bytes(MmaTier tier, int n_tokens, int n_k_tiles, int warps_m) {
-  const MmaTierShape shape = tier_shape(tier);
-  const int octets = shape.tokens / 8;
-  const int activations = tier == MmaTier::k8Tokens
-                              ? (n_k_tiles * kTokenTileBytes) << shared_tokens_log2(octets, n_tokens)
-                              : stage_bytes(octets, n_tokens, warps_m) * shape.n_stages;
-  return std::max(activations, exchange_bytes(octets, shape.n_panels, warps_m));
-}
-
-// How a product is cut up. Measured on an H200 with Q4_K matrices of 8B and 1.5B models, 2026-11-22
-// (docs/performance.md): matrices whose panels come many times round want CTAs of many rows, which read the activations
-// less often. The others want K shared out inside the CTA: a split between CTAs costs several microseconds, and pays
-// only where SMs would stand idle.
-struct Cut {
-  int warps_m_log2;
-  bool split_k;
-};
-
-Cut choose_cut(MmaTier tier, int n_tokens, int n_slots, int n_k_tiles, const DeviceProfile& profile) {
-  const bool many = n_slots >= 8 * profile.n_sms, most = n_slots >= 32 * profile.n_sms;
-  const bool some = n_slots * 2 >= 5 * profile.n_sms;
-  switch (tier) {
-    case MmaTier::k8Tokens:
-      return {most ? 3 : some || (n_tokens > 2 && n_k_tiles > 32) ? 1 : 0, false};
-    case MmaTier::k16Tokens:
-      return {many ? 3 : 1, !some};
-    case MmaTier::k32Tokens:
-      return {many ? 3 : 1, false};
-    case MmaTier::k64Tokens:
-      break;
-  }
-  return {many ? 3 : 2, false};
-}
-
-// The least octets that hold the tokens; two groups of 32 rather than one of 64 where the matrix is small, which alone
-// would leave SMs idle.
-MmaTier choose_tier(int n_tokens, int n_slots, const DeviceProfile& profile) {
-  if (n_tokens <= 8) return MmaTier::k8Tokens;
-  if (n_tokens <= 16) return MmaTier::k16Tokens;
-  return n_tokens <= 32 || n_slots < 8 * profile.n_sms ? MmaTier::k32Tokens : MmaTier::k64Tokens;
-}
-
-MmaPlan plan_mma(int n_tokens, int n_slots, int n_k_tiles, bool swiglu, const MatmulWorkspace& workspace,
-                 const DeviceProfile& profile) {
-  MmaPlan plan;
-  plan.tier = choose_tier(n_tokens, n_slots, profile);
-  const MmaTierShape shape = tier_shape(plan.tier);
-  const Cut cut = choose_cut(plan.tier, n_tokens, n_slots, n_k_tiles, profile);
-  plan.warps_m_log2 = cut.warps_m_log2;
-  if (profile.mma_warps_m != 0) plan.warps_m_log2 = std::bit_width(static_cast<unsigned>(profile.mma_warps_m)) - 1;
-  if (swiglu && shape.n_panels == 1) plan.warps_m_log2 = std::max(plan.warps_m_log2, 1);
-  // What the device's shared memory holds decides first: fewer rows of K at once, or fewer tiles of it.
-  const int budget =
-      std::min(profile.shared_bytes_per_block, plan.tier == MmaTier::k8Tokens ? kResidentBytes : 1 << 30);
-  int min_split = 1;
-  if (plan.tier == MmaTier::k8Tokens) {
-    while (min_split < n_k_tiles &&
-           shared_bytes(plan.tier, n_tokens, ceil_div(n_k_tiles, min_split), 1 << plan.warps_m_log2) > budget)
-      ++min_split;
-  } else {
-    while (plan.warps_m_log2 < 3 && shared_bytes(plan.tier, n_tokens, n_k_tiles, 1 << plan.warps_m_log2) > budget)
-      ++plan.warps_m_log2;
-  }
-  const int warps_m = 1 << plan.warps_m_log2;
-  plan.slot_groups = ceil_div(n_slots, warps_m * shape.n_panels);
-  plan.token_groups = ceil_div(n_tokens, shape.tokens);
-  const int ctas = plan.slot_groups * plan.token_groups;
-  plan.split_k = 1;
-  if (ctas <= workspace.n_counters) {
-    // A split that fills the device once, not one CTA more; at least a tile a warp; and what the workspace holds.
-    const int fill = cut.split_k || 2 * ctas < profile.n_sms ? profile.n_sms * profile.split_k_ctas_per_sm / ctas : 1;
-    const int wanted = profile.mma_split_k != 0 ? profile.mma_split_k : fill;
-    const int64_t cta_elems = int64_t{shape.tokens} * warps_m * shape.n_panels * kTileRows;
-    const int64_t held = workspace.partial_elems / (cta_elems * ctas);
-    plan.split_k = std::min({wanted, n_k_tiles * warps_m / kMmaWarps, static_cast<int>(held)});
-  }
-  plan.split_k = std::max(plan.split_k, min_split);
-  plan.shared_bytes = shared_bytes(plan.tier, n_tokens, ceil_div(n_k_tiles, plan.split_k), warps_m);
-  return plan;
 }
 
 // Parts [first, end) of the args, which share kernels; `column` of the first one's first row in y.
@@ -157,11 +63,14 @@ void run_mma(const MatmulArgs& args, int first, int end, int column, int n_token
                                .second = !same_kernels(matrix, part)};
     column += part.n_rows;
   }
-  const MmaPlan plan =
-      plan_mma(n_tokens, params.n_slots, params.n_k_tiles, args.epilogue == Epilogue::kSwiGlu, workspace, profile);
-  SPATE_CHECK(plan.split_k == 1 || plan.slot_groups * plan.token_groups <= workspace.n_counters,
-              "no counters for {} x {} groups of a product split {} times", plan.slot_groups, plan.token_groups,
-              plan.split_k);
+  const MmaPlan plan = plan_mma({.n_tokens = n_tokens,
+                                 .n_slots = params.n_slots,
+                                 .n_k_tiles = params.n_k_tiles,
+                                 .swiglu = args.epilogue == Epilogue::kSwiGlu},
+                                {workspace.partial_elems, workspace.n_counters}, profile);
+  SPATE_CHECK(plan.counters() <= workspace.n_counters && plan.partial_elems() <= workspace.partial_elems,
+              "{} counters and {} sums for a product of {} tokens that needs {} and {}", workspace.n_counters,
+              workspace.partial_elems, n_tokens, plan.counters(), plan.partial_elems());
   params.warps_m_log2 = plan.warps_m_log2;
   const Launch how{.grid = dim3(static_cast<unsigned>(plan.token_groups), static_cast<unsigned>(plan.slot_groups),
                                 static_cast<unsigned>(plan.split_k)),
@@ -281,17 +190,14 @@ void pack_rows(const void* raw, int first_row, int n_rows, int scale_log2, const
              quant_name(shape.type));
 }
 
-MatmulWorkspaceSize matmul_workspace_size(int max_tokens, int max_rows, int max_cols, int d_ff,
-                                          const DeviceProfile& profile) {
-  // A split makes about as many CTAs as fill the device; without one there are no partial sums.
-  const int64_t max_ctas = int64_t{profile.n_sms} * std::max(profile.split_k_ctas_per_sm, 4);
-  constexpr int64_t kLargestTile = 64 * kMmaWarps * 2 * kTileRows;
-  const int64_t rows = padded_cols(max_rows), cols = padded_cols(max_cols);
-  return {.partial_elems = max_ctas * kLargestTile,
-          .gate_up_elems = int64_t{2} * d_ff * std::min(max_tokens, kGemmSwigluTokens),
-          .decoded_elems = max_tokens >= profile.gemm_min_tokens ? rows * cols : 0,
-          .gemm_scratch_bytes = Gemm::kScratchBytes,
-          .n_counters = static_cast<int>(max_ctas)};
+MatmulWorkspaceSize matmul_workspace_size(const MatmulDemand& demand, const DeviceProfile& profile) {
+  const bool decodes = demand.max_tokens >= profile.gemm_min_tokens;
+  const MmaMemory memory = mma_memory(demand.max_slots, profile);
+  return {.partial_elems = memory.partial_elems,
+          .gate_up_elems = int64_t{2} * demand.d_ff * std::min(demand.max_tokens, kGemmSwigluTokens),
+          .decoded_elems = decodes ? demand.decoded_elems : 0,
+          .gemm_scratch_bytes = decodes ? Gemm::kScratchBytes : 0,
+          .n_counters = memory.n_counters};
 }
 
 void matmul(const MatmulArgs& args, int n_tokens, const MatmulWorkspace& workspace, const DeviceProfile& profile,

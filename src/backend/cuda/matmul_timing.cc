@@ -56,7 +56,11 @@ Bench::Bench(const MatmulTimingOptions& options, const DeviceProfile& profile)
   const int max_tokens = *std::max_element(options.tokens.begin(), options.tokens.end());
   const int decoded_rows = options.n_rows > kMaxDecodedRows ? kTileRows : options.n_rows;
   const MatmulWorkspaceSize size =
-      matmul_workspace_size(max_tokens, decoded_rows, options.n_cols, options.n_rows, profile);
+      matmul_workspace_size({.max_tokens = max_tokens,
+                             .decoded_elems = int64_t{padded_cols(decoded_rows)} * padded_cols(options.n_cols),
+                             .max_slots = (options.n_rows + kTileRows - 1) / kTileRows,
+                             .d_ff = options.n_rows},
+                            profile);
   const int64_t x_elems = int64_t{max_tokens} * padded_cols(options.n_cols);
   const int64_t y_elems = int64_t{max_tokens} * options.n_rows;
   memory_ = DeviceArena("timing matrix products",

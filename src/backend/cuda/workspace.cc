@@ -35,6 +35,18 @@ int slice_rows(const ModelSpec& spec, const ExecutorLimits& limits) {
   return static_cast<int>(std::clamp<int64_t>(kBudgetElems / spec.vocab_size, 1, max_step_rows(limits)));
 }
 
+MatmulDemand matmul_demand(const ModelSpec& spec, const ExecutorLimits& limits) {
+  const auto elems = [](int rows, int cols) { return int64_t{padded_cols(rows)} * padded_cols(cols); };
+  const auto panels = [](int rows) { return (rows + kTileRows - 1) / kTileRows; };
+  return {.max_tokens = limits.max_step_tokens,
+          // The LM head is not among them: it has few rows to multiply.
+          .decoded_elems = std::max({elems(spec.q_dim(), spec.d_model), elems(spec.kv_dim(), spec.d_model),
+                                     elems(spec.d_model, spec.q_dim()), elems(spec.d_ff, spec.d_model)}),
+          .max_slots = std::max({panels(spec.q_dim()) + 2 * panels(spec.kv_dim()), panels(spec.d_model),
+                                 2 * panels(spec.d_ff), panels(spec.vocab_size)}),
+          .d_ff = spec.d_ff};
+}
+
 // One list for counting and for taking.
 template <typename Memory>
 Workspace lay_out(const ModelSpec& spec, const ExecutorLimits& limits, const DeviceProfile& profile,
@@ -56,11 +68,7 @@ Workspace lay_out(const ModelSpec& spec, const ExecutorLimits& limits, const Dev
   w.logits = memory.template take<float>(w.slice_rows * logits_stride(spec.vocab_size));
   w.sampling = take_scratch(w.slice_rows, spec.vocab_size, memory);
 
-  // The LM head is never decoded as a whole: it has few rows to multiply.
-  const int max_rows = std::max({spec.q_dim(), spec.d_model, spec.d_ff});
-  const int max_cols = std::max({spec.d_model, spec.q_dim(), spec.d_ff});
-  const MatmulWorkspaceSize size =
-      matmul_workspace_size(limits.max_step_tokens, max_rows, max_cols, spec.d_ff, profile);
+  const MatmulWorkspaceSize size = matmul_workspace_size(matmul_demand(spec, limits), profile);
   w.matmul = {.partials = memory.template take<float>(size.partial_elems),
               .partial_elems = size.partial_elems,
               .counters = memory.template take<uint32_t>(size.n_counters),

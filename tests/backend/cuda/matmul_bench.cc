@@ -57,8 +57,12 @@ void run(const Shape& shape, QuantType type, const std::vector<int>& token_count
     SPATE_CUDA(cudaMemcpy(weights.get() + at, noise.data(), std::min<int64_t>(noise.size(), weights.size() - at),
                           cudaMemcpyHostToDevice),
                "filling");
-  const MatmulWorkspaceSize size = matmul_workspace_size(max_tokens, shape.n_rows > 100000 ? 256 : shape.n_rows,
-                                                         shape.n_cols, shape.n_rows, profile);
+  const MatmulWorkspaceSize size = matmul_workspace_size(
+      {.max_tokens = max_tokens,
+       .decoded_elems = int64_t{padded_cols(shape.n_rows > 100000 ? 256 : shape.n_rows)} * padded_cols(shape.n_cols),
+       .max_slots = 2 * shape.n_rows / kTileRows,
+       .d_ff = shape.n_rows},
+      profile);
   DeviceVector<float> partials(size.partial_elems), gate_up(size.gate_up_elems), y(size_t(max_tokens) * shape.n_rows);
   DeviceVector<uint32_t> counters(size.n_counters);
   DeviceVector<__half> decoded(size.decoded_elems), x(size_t(max_tokens) * padded_cols(shape.n_cols)),

@@ -92,11 +92,12 @@ class MatmulTest : public ::testing::Test {
     profile_ = *probed;
     auto gemm = Gemm::open();
     if (gemm.ok()) gemm_ = std::move(gemm).value();
-    allocate(512, 1024, 4096, 1024);
+    allocate();
   }
 
-  void allocate(int max_tokens, int max_rows, int max_cols, int d_ff) {
-    const MatmulWorkspaceSize size = matmul_workspace_size(max_tokens, max_rows, max_cols, d_ff, profile_);
+  void allocate() {
+    const MatmulWorkspaceSize size = matmul_workspace_size(
+        {.max_tokens = 512, .decoded_elems = 1024 * 4096, .max_slots = 128, .d_ff = 1024}, profile_);
     partials_ = std::make_unique<DeviceVector<float>>(size.partial_elems);
     counters_ = std::make_unique<DeviceVector<uint32_t>>(size.n_counters);
     gate_up_ = std::make_unique<DeviceVector<float>>(size.gate_up_elems);

@@ -1,0 +1,122 @@
+#include "backend/cuda/matmul_plan.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "backend/cuda/matmul_few.cuh"
+
+namespace spate::cuda {
+
+namespace {
+
+// Activations that a CTA of the smallest tier keeps: three such CTAs fit on an SM of the H200.
+constexpr int kResidentBytes = 72 << 10;
+
+int ceil_div(int a, int b) {
+  return (a + b - 1) / b;
+}
+
+// Shared memory of a CTA that takes n_k_tiles of K.
+int shared_bytes(MmaTier tier, int n_tokens, int n_k_tiles, int warps_m) {
+  const MmaTierShape shape = tier_shape(tier);
+  const int octets = shape.tokens / 8;
+  const int activations = tier == MmaTier::k8Tokens
+                              ? (n_k_tiles * kTokenTileBytes) << shared_tokens_log2(octets, n_tokens)
+                              : stage_bytes(octets, n_tokens, warps_m) * shape.n_stages;
+  return std::max(activations, exchange_bytes(octets, shape.n_panels, warps_m));
+}
+
+// How a product is cut up. Measured on an H200 with Q4_K matrices of 8B and 1.5B models, 2026-11-22
+// (docs/performance.md): matrices whose panels come many times round want CTAs of many rows, which read the activations
+// less often. The others want K shared out inside the CTA: a split between CTAs costs several microseconds, and pays
+// only where SMs would stand idle.
+struct Cut {
+  int warps_m_log2;
+  bool split_k;
+};
+
+Cut choose_cut(MmaTier tier, int n_tokens, int n_slots, int n_k_tiles, const DeviceProfile& profile) {
+  const bool many = n_slots >= 8 * profile.n_sms, most = n_slots >= 32 * profile.n_sms;
+  const bool some = n_slots * 2 >= 5 * profile.n_sms;
+  switch (tier) {
+    case MmaTier::k8Tokens:
+      return {most ? 3 : some || (n_tokens > 2 && n_k_tiles > 32) ? 1 : 0, false};
+    case MmaTier::k16Tokens:
+      return {many ? 3 : 1, !some};
+    case MmaTier::k32Tokens:
+      return {many ? 3 : 1, false};
+    case MmaTier::k64Tokens:
+      break;
+  }
+  return {many ? 3 : 2, false};
+}
+
+// The least octets that hold the tokens; two groups of 32 rather than one of 64 where the matrix is small, which alone
+// would leave SMs idle.
+MmaTier choose_tier(int n_tokens, int n_slots, const DeviceProfile& profile) {
+  if (n_tokens <= 8) return MmaTier::k8Tokens;
+  if (n_tokens <= 16) return MmaTier::k16Tokens;
+  return n_tokens <= 32 || n_slots < 8 * profile.n_sms ? MmaTier::k32Tokens : MmaTier::k64Tokens;
+}
+
+// Sums of one CTA.
+int64_t cta_elems(MmaTier tier, int warps_m) {
+  const MmaTierShape shape = tier_shape(tier);
+  return int64_t{shape.tokens} * warps_m * shape.n_panels * kTileRows;
+}
+
+}  // namespace
+
+int64_t MmaPlan::partial_elems() const {
+  return split_k == 1 ? 0 : cta_elems(tier, 1 << warps_m_log2) * slot_groups * token_groups * split_k;
+}
+
+MmaPlan plan_mma(const MmaShape& shape, const MmaMemory& memory, const DeviceProfile& profile) {
+  MmaPlan plan{};
+  plan.tier = choose_tier(shape.n_tokens, shape.n_slots, profile);
+  const MmaTierShape tier = tier_shape(plan.tier);
+  const Cut cut = choose_cut(plan.tier, shape.n_tokens, shape.n_slots, shape.n_k_tiles, profile);
+  plan.warps_m_log2 = cut.warps_m_log2;
+  if (profile.mma_warps_m != 0) plan.warps_m_log2 = std::bit_width(static_cast<unsigned>(profile.mma_warps_m)) - 1;
+  if (shape.swiglu && tier.n_panels == 1) plan.warps_m_log2 = std::max(plan.warps_m_log2, 1);
+  // What the device's shared memory holds decides first: fewer rows of K at once, or fewer tiles of it.
+  int min_split = 1;
+  if (plan.tier == MmaTier::k8Tokens) {
+    const int budget = std::min(kResidentBytes, profile.shared_bytes_per_block);
+    while (min_split < shape.n_k_tiles && shared_bytes(plan.tier, shape.n_tokens, ceil_div(shape.n_k_tiles, min_split),
+                                                       1 << plan.warps_m_log2) > budget)
+      ++min_split;
+  } else {
+    while (plan.warps_m_log2 < 3 && shared_bytes(plan.tier, shape.n_tokens, shape.n_k_tiles, 1 << plan.warps_m_log2) >
+                                        profile.shared_bytes_per_block)
+      ++plan.warps_m_log2;
+  }
+  const int warps_m = 1 << plan.warps_m_log2;
+  plan.slot_groups = ceil_div(shape.n_slots, warps_m * tier.n_panels);
+  plan.token_groups = ceil_div(shape.n_tokens, tier.tokens);
+  const int ctas = plan.slot_groups * plan.token_groups;
+  plan.split_k = 1;
+  if (ctas <= memory.n_counters) {
+    // A split that fills the device once, not one CTA more; at least a tile a warp; and what the memory holds.
+    const int fill = cut.split_k || 2 * ctas < profile.n_sms ? profile.n_sms * profile.split_k_ctas_per_sm / ctas : 1;
+    const int wanted = profile.mma_split_k != 0 ? profile.mma_split_k : fill;
+    const int64_t held = memory.partial_elems / (cta_elems(plan.tier, warps_m) * ctas);
+    plan.split_k = static_cast<int>(std::min({int64_t{wanted}, int64_t{shape.n_k_tiles} * warps_m / kMmaWarps, held}));
+  }
+  plan.split_k = std::max(plan.split_k, min_split);
+  plan.shared_bytes = shared_bytes(plan.tier, shape.n_tokens, ceil_div(shape.n_k_tiles, plan.split_k), warps_m);
+  return plan;
+}
+
+MmaMemory mma_memory(int max_slots, const DeviceProfile& profile) {
+  // A split by choice makes about as many CTAs as fill the device. One that shared memory forces, of up to 8 tokens,
+  // may be of any matrix: 16 K tiles of 8 tokens fit, and none known has more than 16 times that.
+  const int64_t filling_ctas = int64_t{profile.n_sms} * std::max(profile.split_k_ctas_per_sm, 4);
+  const int64_t filling = filling_ctas * cta_elems(MmaTier::k64Tokens, kMmaWarps);
+  constexpr int kMostForcedParts = 16;
+  const int64_t forced = int64_t{ceil_div(max_slots, kMmaWarps) * kMmaWarps} * kTileRows * 8 * kMostForcedParts;
+  return {.partial_elems = std::max(filling, forced),
+          .n_counters = static_cast<int>(std::max<int64_t>(filling_ctas, max_slots))};
+}
+
+}  // namespace spate::cuda

@@ -1,0 +1,40 @@
+// How a product of some tokens is cut up into CTAs. Host arithmetic alone, tested without a GPU.
+#pragma once
+
+#include <cstdint>
+
+#include "backend/cuda/device_profile.h"
+#include "backend/cuda/matmul_kernels.h"
+
+namespace spate::cuda {
+
+struct MmaShape {
+  int n_tokens;
+  int n_slots;    // panels of 16 rows over all parts
+  int n_k_tiles;  // of 256 columns
+  bool swiglu;
+};
+
+// What CTAs that share K need in memory.
+struct MmaMemory {
+  int64_t partial_elems;
+  int n_counters;
+};
+
+struct MmaPlan {
+  MmaTier tier;
+  int warps_m_log2;  // of 8 warps
+  int slot_groups, token_groups, split_k;
+  int shared_bytes;
+
+  int counters() const { return split_k == 1 ? 0 : slot_groups * token_groups; }
+  int64_t partial_elems() const;
+};
+
+// memory: what there is. The plan needs no more of it, and no more shared memory than a CTA of the device may have.
+MmaPlan plan_mma(const MmaShape& shape, const MmaMemory& memory, const DeviceProfile& profile);
+
+// Enough for every plan of products of up to max_slots panels.
+MmaMemory mma_memory(int max_slots, const DeviceProfile& profile);
+
+}  // namespace spate::cuda
