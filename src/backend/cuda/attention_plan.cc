@@ -120,15 +120,16 @@ AttentionPlanner::AttentionPlanner(const AttentionShape& shape, const DeviceProf
       decode_(decode_geometry(shape.kv_type, shape.head_dim, profile.shared_bytes_per_block,
                               profile.attention_decode_warps > 0 ? profile.attention_decode_warps : kMaxDecodeWarps)),
       n_sms_(profile.n_sms),
-      split_pages_(profile.attention_split_pages),
+      // An item counts its parts in 16 bits.
+      split_pages_(profile.attention_split_pages == 0
+                       ? 0
+                       : std::max(profile.attention_split_pages, ceil_div(pages_of(max_context), 65535))),
       max_seqs_(max_seqs),
       max_step_tokens_(max_step_tokens),
       max_pages_(pages_of(max_context)) {
   SPATE_CHECK(has_attention_kernel(shape.head_dim), "head size {}", shape.head_dim);
   SPATE_CHECK(n_sms_ > 0 && max_seqs > 0 && max_step_tokens > 0 && max_context > 0, "{} SMs, {} sequences, {} tokens",
               n_sms_, max_seqs, max_step_tokens);
-  SPATE_CHECK(split_pages_ == 0 || ceil_div(max_pages_, split_pages_) <= 65535, "{} pages in parts of {}", max_pages_,
-              split_pages_);
   const int64_t pairs = int64_t{max_seqs} * shape.n_kv_heads;
   const int64_t decode_items = split_pages_ > 0 ? pairs * ceil_div(max_pages_, split_pages_) : pairs + decode_ctas_;
   const int64_t tiles = int64_t{max_step_tokens} * shape.group() / kPrefillTileRows + max_seqs;

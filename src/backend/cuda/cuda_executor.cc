@@ -109,6 +109,12 @@ class CudaExecutorImpl final : public CudaExecutor {
   StepId enqueued_ = 0, waited_ = 0;
   Counters counters_;
   std::optional<Error> failure_;  // once the device has failed, every step does
+
+  // The last member, so the first to go: nothing is freed under work that still runs, also when the constructor throws.
+  struct Idle {
+    cudaStream_t stream;
+    ~Idle() { cudaStreamSynchronize(stream); }
+  } idle_{stream_.get()};
 };
 
 CudaExecutorImpl::CudaExecutorImpl(std::shared_ptr<const Model> model, const MemoryPlan& plan,
@@ -329,6 +335,7 @@ Result<void> check_shape(const Model& model) {
                                           what, value, there_are));
   };
   if (spec.vocab_size > kMaxSamplingVocab) return refuse("a vocabulary", spec.vocab_size, "up to 524288 tokens");
+  if (spec.d_ff % 2 != 0) return refuse("a feed-forward width", spec.d_ff, "even ones");
   if (!has_attention_kernel(spec.head_dim)) return refuse("a head size", spec.head_dim, "64, 80, 96, 128 and 256");
   return {};
 }

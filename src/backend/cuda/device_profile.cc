@@ -78,6 +78,22 @@ std::string why_none(cudaError_t code) {
   return code == cudaSuccess ? "the driver sees none" : cudaGetErrorString(code);
 }
 
+// Whether the code that runs on a device of this capability has been compiled with what dependent launches need: such
+// launches of older code would not wait.
+bool built_for_dependent_launch(int capability) {
+  if (capability < 90) return false;
+  std::string_view left = SPATE_CUDA_ARCHITECTURES;
+  for (;;) {
+    const size_t end = left.find(',');
+    const std::string_view architecture = left.substr(0, end);
+    int number = 90;  // of "native" and the like
+    std::from_chars(architecture.data(), architecture.data() + architecture.size(), number);
+    if (number >= 90 && runs_on(architecture, capability)) return true;
+    if (end == std::string_view::npos) return false;
+    left.remove_prefix(end + 1);
+  }
+}
+
 DeviceProfile read_properties(int device) {
   cudaDeviceProp properties{};
   SPATE_CUDA(cudaGetDeviceProperties(&properties, device), "reading the properties of device {}", device);
@@ -89,7 +105,7 @@ DeviceProfile read_properties(int device) {
   profile.memory_bytes = static_cast<int64_t>(properties.totalGlobalMem);
   profile.l2_bytes = properties.l2CacheSize;
   profile.shared_bytes_per_block = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
-  profile.dependent_launch = profile.capability >= 90;
+  profile.dependent_launch = built_for_dependent_launch(profile.capability);
   return profile;
 }
 
@@ -108,9 +124,10 @@ Result<void> DeviceProfile::tune(std::string_view assignment) {
   for (const Switch& either : kSwitches) {
     if (either.name != key) continue;
     if (!is_number || value < 0 || value > 1) return refuse(0, 1);
-    if (key == kDependentLaunch && value == 1 && capability < 90)
-      return Error::usage(
-          fmt::format("--tune {}: {} has no such launches; they came with capability 9.0", assignment, name));
+    if (key == kDependentLaunch && value == 1 && !built_for_dependent_launch(capability))
+      return Error::usage(fmt::format(
+          "--tune {}: {} has no such launches, or this build no code for them; they came with capability 9.0",
+          assignment, name));
     this->*either.value = value == 1;
     return {};
   }
