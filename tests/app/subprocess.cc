@@ -53,6 +53,11 @@ SpateProcess::SpateProcess(const std::vector<std::string>& arguments, std::strin
     dup2(in, STDIN_FILENO);
     dup2(out[1], STDOUT_FILENO);
     dup2(err_, STDERR_FILENO);
+    // As a program starts by itself, whatever this one was told to ignore (nohup) or has blocked.
+    for (const int signal_number : {SIGHUP, SIGINT, SIGTERM}) signal(signal_number, SIG_DFL);
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, nullptr);
     execv(argv[0], argv.data());
     _exit(127);
   }

@@ -36,6 +36,11 @@ Terminal::Terminal(const std::vector<std::string>& arguments,
     setenv("TERM", "xterm", 1);
     setenv("LC_ALL", "C.UTF-8", 1);
     for (const auto& [name, value] : environment) setenv(name.c_str(), value.c_str(), 1);
+    // As a program starts by itself, whatever this one was told to ignore (nohup) or has blocked.
+    for (const int signal_number : {SIGHUP, SIGINT, SIGTERM}) signal(signal_number, SIG_DFL);
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, nullptr);
     execv(argv[0], argv.data());
     _exit(127);
   }
