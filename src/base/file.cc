@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -21,16 +22,35 @@ Result<std::string> read_file(const std::string& path) {
   return text;
 }
 
+namespace {
+
+// Where the symbolic links at `path` lead, also when nothing is there yet.
+Result<std::string> follow_links(const std::string& path) {
+  constexpr int kMaxLinks = 40;  // as many as the kernel follows
+  std::filesystem::path target = path;
+  std::error_code error;
+  for (int i = 0; std::filesystem::is_symlink(target, error); ++i) {
+    if (i == kMaxLinks) return Error::io(path, std::strerror(ELOOP));
+    const std::filesystem::path next = std::filesystem::read_symlink(target, error);
+    if (error) return Error::io(path, error.message());
+    target = target.parent_path() / next;  // next alone where that is absolute
+  }
+  return target.string();
+}
+
+}  // namespace
+
 Result<AtomicFile> AtomicFile::create(const std::string& path) {
   struct stat status = {};
-  if (stat(path.c_str(), &status) == 0 && !S_ISREG(status.st_mode))
-    return Error::io(path, "is not a regular file; it cannot be replaced");
-  std::string temporary = path + ".XXXXXX";
+  const bool exists = stat(path.c_str(), &status) == 0;
+  if (exists && !S_ISREG(status.st_mode)) return Error::io(path, "is not a regular file; it cannot be replaced");
+  SPATE_TRY(const std::string target, follow_links(path));
+  std::string temporary = target + ".XXXXXX";
   const int fd = mkstemp(temporary.data());
   if (fd < 0) return Error::io(path, fmt::format("cannot be written: {}", std::strerror(errno)));
   const mode_t mask = umask(0);
   umask(mask);
-  fchmod(fd, 0666 & ~mask);
+  fchmod(fd, exists ? status.st_mode & 0777 : 0666 & ~mask);
   std::FILE* file = fdopen(fd, "wb");
   if (file == nullptr) {
     const int error = errno;
@@ -38,7 +58,7 @@ Result<AtomicFile> AtomicFile::create(const std::string& path) {
     unlink(temporary.c_str());
     return Error::io(path, std::strerror(error));
   }
-  return AtomicFile(path, temporary, file);
+  return AtomicFile(target, temporary, file);
 }
 
 AtomicFile::~AtomicFile() {

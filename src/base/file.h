@@ -13,8 +13,8 @@ namespace spate {
 // The file's bytes; "-" reads standard input to its end. Error kIo.
 Result<std::string> read_file(const std::string& path);
 
-// Writes beside the target, flushes to the disk, then renames: the target is either as before or complete. Not
-// committed: the temporary file is removed.
+// Writes beside the target, flushes to the disk, then renames: the target is either as before or complete, a file that
+// is replaced passes its permissions on, and a symbolic link stays one. Not committed: the temporary file is removed.
 class AtomicFile {
  public:
   // Error kIo: the folder cannot be written, or the path is there and is no regular file (a rename would put a file in

@@ -79,6 +79,49 @@ TEST(AtomicFile, NewFile_TakesTheUmaskNotThatOfATemporaryFile) {
   EXPECT_EQ(status.st_mode & 0777, 0644u);
 }
 
+TEST(AtomicFile, FileThatIsReplaced_PassesItsPermissionsOn) {
+  testing::TemporaryFolder folder;
+  const std::string path = folder.path("out");
+  for (const mode_t mode : {0600u, 0666u}) {
+    std::ofstream(path) << "old";
+    ASSERT_EQ(chmod(path.c_str(), mode), 0);
+    Result<AtomicFile> file = AtomicFile::create(path);
+    ASSERT_TRUE(file.ok()) << file.error().message;
+    ASSERT_TRUE(file->commit().ok());
+    struct stat status = {};
+    ASSERT_EQ(stat(path.c_str(), &status), 0);
+    EXPECT_EQ(status.st_mode & 0777, mode);
+  }
+}
+
+TEST(AtomicFile, SymbolicLink_StaysAndItsTargetIsReplaced) {
+  testing::TemporaryFolder folder;
+  std::filesystem::create_directory(folder.path("there"));
+  std::filesystem::create_symlink("there/second", folder.path("first"));
+  std::filesystem::create_symlink(folder.path("there/target"), folder.path("there/second"));
+  for (const std::string text : {"not there before", "there before"}) {
+    Result<AtomicFile> file = AtomicFile::create(folder.path("first"));
+    ASSERT_TRUE(file.ok()) << file.error().message;
+    ASSERT_TRUE(file->write(text).ok());
+    ASSERT_TRUE(file->commit().ok());
+    EXPECT_TRUE(std::filesystem::is_symlink(folder.path("first")));
+    EXPECT_TRUE(std::filesystem::is_symlink(folder.path("there/second")));
+    EXPECT_EQ(*read_file(folder.path("there/target")), text);
+  }
+  EXPECT_EQ(n_entries(folder.path(".")), 2);
+  EXPECT_EQ(n_entries(folder.path("there")), 2);
+}
+
+TEST(AtomicFile, SymbolicLinksInACircle_AreAnError) {
+  testing::TemporaryFolder folder;
+  std::filesystem::create_symlink("b", folder.path("a"));
+  std::filesystem::create_symlink("a", folder.path("b"));
+  const Result<AtomicFile> file = AtomicFile::create(folder.path("a"));
+  ASSERT_FALSE(file.ok());
+  EXPECT_EQ(file.error().code, ErrorCode::kIo);
+  EXPECT_TRUE(std::filesystem::is_symlink(folder.path("a")));
+}
+
 TEST(AtomicFile, UnwritableTarget_IsAnErrorNamingThePath) {
   testing::TemporaryFolder folder;
   const Result<AtomicFile> no_folder = AtomicFile::create(folder.path("none/out"));
