@@ -100,6 +100,20 @@ Result<QuantType> type_for(const GgufFile& file, const GgufTensor& tensor, const
   return choose_type(*options.mix, model, tensor.name, n_cols);
 }
 
+// A model that has the types already would be copied, over the original where the names were given the wrong way round.
+Result<void> check_not_quantised_before(const GgufFile& file, const std::vector<TensorPlan>& plan) {
+  const TensorPlan* quantised = nullptr;
+  for (const TensorPlan& one : plan) {
+    if (!one.is_copied()) return {};
+    if (is_quantised_in_mixes(one.tensor->name, one.tensor->n_dims) && !is_float(one.type)) quantised = &one;
+  }
+  if (quantised == nullptr) return {};
+  return Error::usage(
+      fmt::format("{}: nothing to convert, tensor {} is {} already; name the float file first and the new one second, "
+                  "or say --requantize for a copy",
+                  file.path(), quote(quantised->tensor->name), quant_name(quantised->type)));
+}
+
 }  // namespace
 
 Result<std::vector<TensorPlan>> plan_quantization(const GgufFile& file, const QuantizeOptions& options) {
@@ -120,6 +134,7 @@ Result<std::vector<TensorPlan>> plan_quantization(const GgufFile& file, const Qu
                       "model's float file, or say --requantize",
                       file.path(), quote(tensor.name), quant_name(tensor.type)));
   }
+  if (!options.requantize) SPATE_TRY_VOID(check_not_quantised_before(file, plan));
   for (size_t i = 0; i < override_used.size(); ++i)
     if (!override_used[i])
       return Error::usage(fmt::format("'{}' fits no matrix of the model, or only such as earlier patterns decide",

@@ -42,8 +42,8 @@ struct TensorPlan {
 
 // A plan for every tensor of the file, in the file's order. Matrices get the types of the mix, or what the options say;
 // vectors, norms and expert routers keep theirs. The plan points into the file. Error kBadFile: metadata that the mix
-// depends on is missing; kUsage: a matrix is quantised already, or an option fits no tensor or not its rows;
-// kUnsupported: a matrix of a type that cannot be decoded.
+// depends on is missing; kUsage: a matrix is quantised already and would be again, or nothing would be
+// converted, or an option fits no tensor or not its rows; kUnsupported: a matrix of a type that cannot be decoded.
 Result<std::vector<TensorPlan>> plan_quantization(const GgufFile& file, const QuantizeOptions& options);
 
 // How far the new weights of a tensor are from the old ones.

@@ -24,7 +24,8 @@ namespace {
 struct CommandOptions {
   std::string in, out, mix;
   QuantizeOptions quantize;
-  int n_threads = 0;  // 0: the physical cores
+  int n_threads = 0;   // 0: the physical cores
+  bool force = false;  // replace `out`
   bool dry_run = false;
   bool json = false;
 };
@@ -172,6 +173,13 @@ Result<void> check_not_the_input(const GgufFile& file, const std::string& out) {
   return {};
 }
 
+// Only regular files: what else is there cannot be replaced at all, and writing it says so.
+Result<void> check_may_be_written(const CommandOptions& options) {
+  std::error_code absent;
+  if (options.force || options.dry_run || !std::filesystem::is_regular_file(options.out, absent)) return {};
+  return Error::usage(fmt::format("{} exists; --force replaces it", options.out));
+}
+
 Result<void> find_mix_named(CommandOptions& options) {
   options.quantize.mix = find_mix(options.mix);
   if (options.quantize.mix == nullptr)
@@ -184,6 +192,7 @@ Result<void> quantize(CommandOptions options) {
   SPATE_TRY(const GgufFile file, GgufFile::open(options.in));
   SPATE_TRY_VOID(check_not_the_input(file, options.out));
   SPATE_TRY(const std::vector<TensorPlan> plan, plan_quantization(file, options.quantize));
+  SPATE_TRY_VOID(check_may_be_written(options));
 
   std::vector<QuantizeError> errors;
   double seconds = 0;
@@ -230,6 +239,7 @@ Action setup(CLI::App& parser) {
   add_type("--token-embedding-type", options->quantize.token_embedding_type, "of the token embedding");
   parser.add_flag("--requantize", options->quantize.requantize,
                   "also take weights that are quantised already; the errors add up");
+  parser.add_flag("--force", options->force, "replace OUT where it exists");
   parser.add_flag("--dry-run", options->dry_run, "only show which tensor would get which type");
   parser.add_flag("--json", options->json, "write one JSON object: sizes, relative_rms_error, tensors, ...");
   add_number(parser, "--threads", options->n_threads, 1, 1024, "processor threads; default: the physical cores");

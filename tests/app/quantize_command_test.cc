@@ -12,6 +12,7 @@
 #include "app/subprocess.h"
 #include "base/file.h"
 
+#include "support/gguf_builder.h"
 #include "support/random_model.h"
 #include "support/test_data.h"
 
@@ -110,6 +111,31 @@ TEST_F(QuantizeCommand, InputUnderAnotherName_IsRecognised) {
     EXPECT_THAT(finished.err, HasSubstr("is the input itself"));
   }
   EXPECT_TRUE(read_file(in_).value() == before);
+}
+
+TEST_F(QuantizeCommand, NamesTheWrongWayRound_LeaveTheOriginal) {
+  ASSERT_EQ(run_spate({"quantize", in_, out_, "q4_k_m"}).exit_code, 0);
+  const std::string original = read_file(in_).value();
+  for (const std::vector<std::string>& options : {std::vector<std::string>{}, {"--force"}}) {
+    std::vector<std::string> arguments = {"quantize", out_, in_, "q4_k_m"};
+    arguments.insert(arguments.end(), options.begin(), options.end());
+    const Finished finished = run_spate(arguments);
+    EXPECT_EQ(finished.exit_code, 2) << finished.err;
+    EXPECT_THAT(finished.err, HasSubstr("nothing to convert"));
+    EXPECT_TRUE(read_file(in_).value() == original);
+  }
+}
+
+TEST_F(QuantizeCommand, OutputThatExists_IsReplacedOnlyByForce) {
+  write_file(out_, "something dear");
+  const Finished refused = run_spate({"quantize", in_, out_, "q4_0"});
+  EXPECT_EQ(refused.exit_code, 2);
+  EXPECT_EQ(refused.err, "spate: " + out_ + " exists; --force replaces it\n");
+  EXPECT_EQ(run_spate({"quantize", in_, out_, "q4_0", "--dry-run"}).exit_code, 0);
+  EXPECT_EQ(read_file(out_).value(), "something dear");
+  const Finished forced = run_spate({"quantize", in_, out_, "q4_0", "--force"});
+  EXPECT_EQ(forced.exit_code, 0) << forced.err;
+  EXPECT_EQ(run_spate({"inspect", out_}).exit_code, 0);
 }
 
 TEST_F(QuantizeCommand, OutputThatCannotBe_IsOneLineWithExitCode3) {

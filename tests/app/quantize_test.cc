@@ -237,8 +237,11 @@ TEST_F(Quantize, QuantisedInput_IsRefusedUnlessAskedFor) {
 
   ASSERT_TRUE(run({.mix = find_mix("Q4_K_M"), .requantize = true}).ok());
   EXPECT_EQ(open(out_).find_tensor("blk.0.attn_q.weight")->type, QuantType::kQ4_K);
-  // To what it is already, nothing is encoded again.
-  ASSERT_TRUE(run({.mix = find_mix("Q8_0")}).ok());
+  // To what it is already, nothing would be converted: OUT may well be the original.
+  const Error copy = refusal({.mix = find_mix("Q8_0")});
+  EXPECT_EQ(copy.code, ErrorCode::kUsage);
+  EXPECT_THAT(copy.message, HasSubstr("nothing to convert"));
+  ASSERT_TRUE(run({.mix = find_mix("Q8_0"), .requantize = true}).ok());
   const GgufFile before = open(in_), after = open(out_);
   for (size_t i = 0; i < before.tensors().size(); ++i)
     EXPECT_TRUE(std::ranges::equal(before.tensors()[i].data, after.tensors()[i].data)) << before.tensors()[i].name;
