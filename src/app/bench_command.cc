@@ -104,7 +104,7 @@ void fill_in_cpu(BenchSetup& setup, const std::optional<CpuChoice>& cpu) {
   setup.n_threads = cpu->n_threads;
 }
 
-// Runs the cases and writes each row of the table as it comes.
+// Runs the cases and writes each row of the table as it comes; fewer than all where nobody reads them.
 Result<std::vector<BenchRow>> run_cases(const CommandOptions& options, const std::vector<BenchCase>& cases,
                                         Executor& executor, const Model& model, const BenchSetup& setup,
                                         StandardOutput& out) {
@@ -119,9 +119,11 @@ Result<std::vector<BenchRow>> run_cases(const CommandOptions& options, const std
                  case_text(bench_case));
       return !interrupt.interrupted() && !out.failed();
     };
-    SPATE_TRY(const BenchMeasurement measurement,
-              run_bench_case(executor, bench_case, work, model.spec().vocab_size, options.measure, progress));
-    rows.push_back(bench_row(measurement, setup.peaks));
+    const Result<BenchMeasurement> measurement =
+        run_bench_case(executor, bench_case, work, model.spec().vocab_size, options.measure, progress);
+    if (out.failed()) return rows;  // the reason why it was stopped, and not the user
+    if (!measurement) return measurement.error();
+    rows.push_back(bench_row(*measurement, setup.peaks));
     if (options.json) continue;
     bar.clear();
     out.write(bench_table_row(rows.back()));
@@ -129,16 +131,18 @@ Result<std::vector<BenchRow>> run_cases(const CommandOptions& options, const std
   return rows;
 }
 
+// A path that cannot be written should not cost a measurement; and while that lasts, nothing should lie about that a
+// process which is killed leaves behind.
+Result<void> check_may_be_written(const std::string& path) {
+  SPATE_TRY(const AtomicFile abandoned, AtomicFile::create(path));
+  return {};
+}
+
 Result<void> bench_model(const CommandOptions& options) {
   const std::vector<BenchCase> cases = bench_cases(options.lists);
   if (cases.empty()) return Error::usage("nothing to measure: the lists leave no test with a token to run");
   SPATE_TRY(const ExecutorLimits limits, bench_limits(cases, options.step_tokens));
-  // Claimed now: a path that cannot be written should not cost a measurement.
-  std::optional<AtomicFile> plot;
-  if (!options.plot.empty()) {
-    SPATE_TRY(AtomicFile file, AtomicFile::create(options.plot));
-    plot.emplace(std::move(file));
-  }
+  if (!options.plot.empty()) SPATE_TRY_VOID(check_may_be_written(options.plot));
   SPATE_TRY(const std::string path, model_path(options.model));
   SPATE_TRY(const std::shared_ptr<const Model> model, Model::open(path));
   for (const BenchCase& c : cases)
@@ -163,10 +167,12 @@ Result<void> bench_model(const CommandOptions& options) {
                           format_bytes(static_cast<uint64_t>(setup.weight_bytes)), setup.device,
                           peaks_text(setup.peaks)));
   SPATE_TRY(const std::vector<BenchRow> rows, run_cases(options, cases, *executor, *model, setup, out));
+  if (rows.size() < cases.size()) return out.finish();
   if (options.json) out.write(json_line(bench_json(setup, rows)));
-  if (plot) {
-    SPATE_TRY_VOID(plot->write(bench_chart(setup, rows)));
-    SPATE_TRY_VOID(plot->commit());
+  if (!options.plot.empty()) {
+    SPATE_TRY(AtomicFile plot, AtomicFile::create(options.plot));
+    SPATE_TRY_VOID(plot.write(bench_chart(setup, rows)));
+    SPATE_TRY_VOID(plot.commit());
   }
   return out.finish();
 }
@@ -178,7 +184,8 @@ Result<void> bench_kernels(const CommandOptions& options) {
                              .shapes = options.kernel_shapes,
                              .tokens = options.kernel_tokens,
                              .n_threads = cpu ? cpu->n_threads : 1,
-                             .repeat = options.measure.repeat};
+                             .repeat = options.measure.repeat,
+                             .pass_bytes = int64_t{options.kernel_mib} << 20};
   if (cpu && options.device.isa.empty())
     std::copy_if(std::begin(kAllIsas), std::end(kAllIsas), std::back_inserter(kernels.isas), isa_supported);
   else if (cpu)
@@ -201,7 +208,8 @@ Result<void> bench_kernels(const CommandOptions& options) {
     if (!options.json) out.write(kernel_table_row(timing, setup.peaks));
     return !interrupt.interrupted() && !out.failed();
   };
-  SPATE_TRY_VOID(cpu ? time_cpu_kernels(kernels, take) : time_gpu_kernels(options.device, kernels, take));
+  const Result<void> timed = cpu ? time_cpu_kernels(kernels, take) : time_gpu_kernels(options.device, kernels, take);
+  if (!timed && !out.failed()) return timed.error();
   if (options.json) out.write(json_line(kernel_json(setup, timings)));
   return out.finish();
 }
@@ -234,6 +242,8 @@ void add_kernel_options(CLI::App& parser, CommandOptions& options) {
     if (option != kernels) option->needs(kernels);
     option->group(kKernelsGroup);
   };
+  for (const char* of_models : {"MODEL", "--prompt", "--generate", "--batch", "--depth", "--test", "--plot"})
+    kernels->excludes(parser.get_option(of_models));
   in_group(kernels);
   in_group(parser
                .add_option_function<std::string>(
@@ -275,7 +285,12 @@ Action setup(CLI::App& parser) {
   parser.add_flag("--json", options->json,
                   "write one JSON object: read_gb_s, rows of test, tok_s, gb_s, peak_share, ...");
   parser.add_option("--plot", options->plot, "also draw tok/s against --batch, or else --depth, as SVG")
-      ->type_name("FILE");
+      ->type_name("FILE.svg")
+      // A model in the place of FILE is overwritten by no slip of the hand.
+      ->check([](const std::string& name) {
+        return name.ends_with(".svg") ? ""
+                                      : fmt::format("'{}' does not end in .svg, as the name of a chart does", name);
+      });
   add_kernel_options(parser, *options);
   add_device_options(parser, options->device);
   return [options] { return options->kernels ? bench_kernels(*options) : bench_model(*options); };

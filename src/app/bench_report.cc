@@ -213,6 +213,7 @@ Json kernel_json(const BenchSetup& setup, const std::vector<KernelTiming>& timin
                                {"n_rows", timing.shape.n_rows},
                                {"n_cols", timing.shape.n_cols},
                                {"n_tokens", timing.n_tokens},
+                               {"pass_bytes", timing.weight_bytes},
                                {"ms", rates.seconds.median * 1e3},
                                {"ms_mad", rates.seconds.mad * 1e3},
                                {"gb_s", rates.bytes_per_s * kGiga},

@@ -35,7 +35,8 @@ std::string bench_chart(const BenchSetup& setup, const std::vector<BenchRow>& ro
 
 std::string kernel_table_header();
 std::string kernel_table_row(const KernelTiming& timing, const DevicePeaks& peaks);
-// Like bench_json(), with kernels: [{isa, type, n_rows, n_cols, n_tokens, gb_s, read_share, gmac_s, math_share}].
+// Like bench_json(), with kernels: [{isa, type, n_rows, n_cols, n_tokens, pass_bytes, gb_s, read_share, gmac_s,
+// math_share}].
 Json kernel_json(const BenchSetup& setup, const std::vector<KernelTiming>& timings);
 
 }  // namespace spate::app

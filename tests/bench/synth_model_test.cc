@@ -21,10 +21,6 @@ namespace {
 using nlohmann::json;
 using ::testing::HasSubstr;
 
-std::string temp_path(const std::string& name) {
-  return ::testing::TempDir() + "synth_model_test_" + name;
-}
-
 // {"blk.N.attn_v.weight": {"dims": [256, 128], "types": {"Q4_K": [0, 1], "Q6_K": [2, 3]}}, ...}
 json layout_of(const std::vector<SynthTensor>& tensors, int n_layers) {
   json layout = json::object();
@@ -101,7 +97,8 @@ TEST(SynthModel, EveryTypeAndMix_LoadsAndRunsAToken) {
   std::vector<std::string> names;
   for (const Mix& mix : all_mixes()) names.emplace_back(mix.name);
   for (const QuantType type : all_quant_types()) names.emplace_back(quant_name(type));
-  const std::string path = temp_path("types.gguf");
+  const TemporaryFolder folder;
+  const std::string path = folder.path("types.gguf");
   for (const std::string& name : names) {
     ASSERT_TRUE(write_synth_model({.shape = "tiny", .type = name, .n_layers = 2}, path, nullptr).ok()) << name;
     const Result<float> logprob = run_a_token(path);
@@ -112,7 +109,8 @@ TEST(SynthModel, EveryTypeAndMix_LoadsAndRunsAToken) {
 }
 
 TEST(SynthModel, EveryArchitecture_LoadsAndRunsAToken) {
-  const std::string path = temp_path("architectures.gguf");
+  const TemporaryFolder folder;
+  const std::string path = folder.path("architectures.gguf");
   for (const char* shape : {"tiny", "tiny-llama", "tiny-odd"}) {
     const auto report = write_synth_model({.shape = shape, .type = "q4_k_m"}, path, nullptr);
     ASSERT_TRUE(report.ok()) << shape;
@@ -124,8 +122,9 @@ TEST(SynthModel, EveryArchitecture_LoadsAndRunsAToken) {
 }
 
 TEST(SynthModel, Seed_DecidesEveryByte) {
-  const auto bytes_for = [](uint64_t seed) {
-    const std::string path = temp_path("seed.gguf");
+  const TemporaryFolder folder;
+  const auto bytes_for = [&](uint64_t seed) {
+    const std::string path = folder.path("seed.gguf");
     EXPECT_TRUE(write_synth_model({.shape = "TINY", .type = "q4_k_m", .seed = seed}, path, nullptr).ok());
     return read_file(path).value();
   };
@@ -147,8 +146,8 @@ TEST(SynthModel, UnknownNames_AreRefusedWithWhatThereIs) {
 }
 
 TEST(SynthModel, StoppedOrUnwritable_LeavesNothingBehind) {
-  const std::string folder = temp_path("folder");
-  std::filesystem::create_directory(folder);
+  const TemporaryFolder temporary;
+  const std::string folder = temporary.path("");
   const auto stopped = write_synth_model({.shape = "tiny", .type = "f32"}, folder + "/stopped.gguf",
                                          [](double fraction) { return fraction < 0.5; });
   ASSERT_FALSE(stopped.ok());
