@@ -128,6 +128,10 @@ int ChatSession::n_turns() const {
 
 void ChatSession::drop_oldest(int n) {
   drop_turns(conversation_.messages, n);
+  chat::Conversation rest = conversation_;
+  rest.add_generation_prompt = false;
+  const Result<chat::Rendered> rendered = render(rest);
+  n_in_window_ = rendered ? static_cast<int>(encoder_.encode(*rendered).size()) : 0;
 }
 
 void ChatSession::reset() {

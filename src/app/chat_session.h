@@ -70,7 +70,8 @@ class ChatSession {
     n_in_window_ = 0;
   }
 
-  // Tokens that the window holds, and those of the conversation when its last answer ended; 0 before there was one.
+  // Tokens that the window holds, and those of the conversation when its last answer ended, or when turns were dropped
+  // after it; 0 before there was an answer.
   int window() const { return engine_.context_tokens(); }
   int n_in_window() const { return n_in_window_; }
 

@@ -43,7 +43,9 @@ Result<std::tm> parse_time(const std::string& text) {
   // Fills in the day of the week and of the year. A day that does not exist would become another one.
   std::tm normal = time;
   normal.tm_isdst = -1;
-  if (timegm(&normal) == -1 || normal.tm_mday != time.tm_mday)
+  normal.tm_wday = -1;  // stays so where timegm fails; what it returns then, -1, is also a second of 1969
+  timegm(&normal);
+  if (normal.tm_wday < 0 || normal.tm_mday != time.tm_mday)
     return Error::usage(fmt::format("--now {}: there is no such day", quote(text)));
   return normal;
 }

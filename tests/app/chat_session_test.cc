@@ -112,6 +112,18 @@ TEST(ChatSession, SystemMessage_StaysThroughResetAndDrops) {
   EXPECT_TRUE(f.session.conversation().messages.empty());
 }
 
+TEST(ChatSession, DroppedTurns_AreNoLongerCounted) {
+  SessionFixture f, alone;
+  f.say("One?", "1");
+  f.say("Two?", "2");
+  alone.say("Two?", "2");
+  f.session.drop_oldest(1);
+  // The template's newline behind an answer comes with the next message.
+  EXPECT_EQ(f.session.n_in_window(), alone.session.n_in_window() + 1);
+  f.session.drop_oldest(1);
+  EXPECT_EQ(f.session.n_in_window(), 0);
+}
+
 TEST(ChatSession, CancelledBeforeTheFirstText_ForgetsTheMessage) {
   SessionFixture f;
   f.say("One?", "1");

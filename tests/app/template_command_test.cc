@@ -35,6 +35,8 @@ TEST(Template, OfAFile_TakesNamesAndTime) {
   EXPECT_EQ(finished.out, "<s>|</s>|Saturday 2026-03-14 15:09:26 073|[1]") << finished.err;
   EXPECT_EQ(run_spate({"template", "--file", path, values, "--now", "2026-03-14T15:09:26"}).out.substr(0, 17),
             "||Saturday 2026-0");
+  EXPECT_EQ(run_spate({"template", "--file", path, values, "--now", "1969-12-31 23:59:59"}).out,
+            "||Wednesday 1969-12-31 23:59:59 365|[1]");
 }
 
 TEST(Template, PublishedCases_ThroughTheCommand) {
