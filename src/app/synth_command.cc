@@ -65,8 +65,8 @@ Action setup(CLI::App& parser) {
 const Command synth_command{.name = "synth",
                             .summary = "Write a model of random weights in the shape of a known one, to measure with",
                             .examples =
-                                "  spate synth qwen2.5-1.5b q4_k_m /tmp/qwen.gguf\n"
-                                "  spate synth llama-3.1-70b q8_0 /tmp/slice.gguf --layers 4",
+                                "  spate synth qwen2.5-1.5b q4_k_m qwen.gguf\n"
+                                "  spate synth llama-3.1-70b q8_0 slice.gguf --layers 4",
                             .setup = setup};
 
 }  // namespace spate::app

@@ -3,8 +3,8 @@
 // tokens.
 //
 // A CTA has 8 warps: 2^warps_m_log2 of them take different panels of 16 rows, the others share out the K of these in
-// tiles of 256. Weights go from global memory to registers, two tiles ahead; activations lie in shared memory, those of
-// up to 8 tokens as a whole, others in a ring of stages. K may besides be cut between CTAs (gridDim.z); the CTA that
+// tiles of 256. Weights go from global memory to registers, two tiles ahead; activations through a ring of stages in
+// shared memory. K may besides be cut between CTAs (gridDim.z); the CTA that
 // ends last adds up the parts in their order, so that no result depends on timing.
 #pragma once
 
