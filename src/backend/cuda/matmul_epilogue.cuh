@@ -1,0 +1,177 @@
+// The end of a product on the tensor cores: a CTA's sums are added up over the warps and the CTAs that shared K, and
+// written as the product's epilogue says. Knows nothing of weights or of how the sums came about.
+#pragma once
+
+#include <cuda_fp16.h>
+
+#include "backend/cuda/matmul_params.h"
+
+namespace spate::cuda {
+
+inline constexpr int kMmaWarps = 8;
+inline constexpr int kMmaThreads = 32 * kMmaWarps;
+inline constexpr int kRowPad = 4;  // floats behind a row of sums in shared memory: no bank conflicts
+
+// Bytes of the sums' exchange in shared memory.
+SPATE_HD constexpr int exchange_bytes(int n_octets, int n_panels, int warps_m) {
+  return kMmaWarps / warps_m * 8 * n_octets * (warps_m * n_panels * kTileRows + kRowPad) * 4;
+}
+
+#ifdef __CUDACC__
+
+// A warp's sums: kPanels x 16 rows by kOctets x 8 tokens. Lane 4 g + t holds rows g, g + 8 and tokens 2 t, 2 t + 1 of
+// each.
+template <int kOctets, int kPanels>
+struct Sums {
+  float of[kPanels][kOctets][4];
+};
+
+// Which panel of which part a slot below n_slots is.
+struct SlotPlace {
+  int part, panel;
+};
+__device__ __forceinline__ SlotPlace slot_place(const MmaParams& p, int slot) {
+  if (p.epilogue == Epilogue::kSwiGlu) return {slot & 1, slot >> 1};
+  int part = 0, first = 0;
+  while (slot >= p.parts[part].panel_end) first = p.parts[part++].panel_end;
+  return {part, slot - first};
+}
+
+// Writes one sum of row `row` of slot `slot` and token `token`. Each element of y belongs to one thread of one CTA, so
+// that the addition needs no order; as an atomic one it needs no answer either.
+__device__ __forceinline__ void store_sum(const MmaParams& p, int slot, int row, int token, float sum) {
+  if (slot >= p.n_slots) return;
+  const SlotPlace place = slot_place(p, slot);
+  const MatmulPart& part = p.parts[place.part];
+  const int r = place.panel * kTileRows + row;
+  if (r >= part.n_rows) return;
+  float* y = p.y + token * p.y_stride + part.column + r;
+  const float value = sum * part.factor;
+  if (p.epilogue == Epilogue::kAdd) {
+    atomicAdd(y, value);
+  } else {
+    *y = value;
+  }
+}
+
+__device__ __forceinline__ void store_swiglu(const MmaParams& p, int panel, int row, int token, float gate_sum,
+                                             float up_sum) {
+  const int r = panel * kTileRows + row;
+  if (r >= p.parts[0].n_rows) return;
+  const float gate = gate_sum * p.parts[0].factor, up = up_sum * p.parts[1].factor;
+  const float product = gate / (1.0f + __expf(-gate)) * up * kFfScale;
+  p.ff[token * p.ff_stride + k_position(r)] = __float2half_rn(product);
+}
+
+// What a CTA's tile of sums still needs: added up over its warps that shared K, over the CTAs that did, then written.
+template <int kOctets, int kPanels>
+class Epilogues {
+ public:
+  __device__ Epilogues(const MmaParams& p, float* exchange, int first_slot, int first_token, int tile_index)
+      : p_(p),
+        exchange_(exchange),
+        rows_log2_(p.warps_m_log2 + (kPanels == 2 ? 5 : 4)),
+        stride_((1 << rows_log2_) + kRowPad),
+        first_slot_(first_slot),
+        first_token_(first_token),
+        tile_index_(tile_index),
+        n_tokens_(min(p.n_tokens - first_token, kTokens)) {}
+
+  __device__ void run(const Sums<kOctets, kPanels>& sums, int warp_m, int warp_k) {
+    exchange(sums, warp_m, warp_k);
+    if (gridDim.z > 1) {
+      if (!share_partials()) return;
+      write([&](int token, int row) {
+        float sum = 0;
+        for (unsigned part = 0; part < gridDim.z; ++part) sum += __ldcg(partial(part) + (token << rows_log2_) + row);
+        return sum;
+      });
+    } else {
+      write([&](int token, int row) { return own_sum(token, row); });
+    }
+  }
+
+ private:
+  static constexpr int kTokens = 8 * kOctets;
+
+  // Sums of all warps to shared memory, [warps_k][kTokens][rows + pad].
+  __device__ void exchange(const Sums<kOctets, kPanels>& sums, int warp_m, int warp_k) {
+    const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+    __syncthreads();  // the activations lie in the same memory
+#pragma unroll
+    for (int panel = 0; panel < kPanels; ++panel) {
+#pragma unroll
+      for (int o = 0; o < kOctets; ++o) {
+        const float* sum = sums.of[panel][o];
+        float* at =
+            exchange_ + (warp_k * kTokens + 8 * o + 2 * t) * stride_ + (warp_m * kPanels + panel) * kTileRows + g;
+        at[0] = sum[0];
+        at[stride_] = sum[1];
+        at[8] = sum[2];
+        at[stride_ + 8] = sum[3];
+      }
+    }
+    __syncthreads();
+  }
+
+  __device__ float own_sum(int token, int row) const {
+    float sum = 0;
+    const float* at = exchange_ + token * stride_ + row;
+    for (int k = 0; k < kMmaWarps >> p_.warps_m_log2; ++k) sum += at[k * kTokens * stride_];
+    return sum;
+  }
+
+  __device__ float* partial(unsigned part) const {
+    return p_.partials + ((int64_t{tile_index_} * gridDim.z + part) * kTokens << rows_log2_);
+  }
+
+  // Leaves this CTA's sums for the others; true in the CTA that comes last.
+  __device__ bool share_partials() {
+    __shared__ bool last;
+    float* mine = partial(blockIdx.z);
+    for (int i = threadIdx.x; i < n_tokens_ << rows_log2_; i += kMmaThreads)
+      __stcg(mine + i, own_sum(i >> rows_log2_, i & ((1 << rows_log2_) - 1)));
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) {
+      last = atomicAdd(&p_.counters[tile_index_], 1u) == gridDim.z - 1;
+      if (last) p_.counters[tile_index_] = 0;
+    }
+    __syncthreads();
+    if (last) __threadfence();
+    return last;
+  }
+
+  template <typename Sum>
+  __device__ void write(Sum&& sum) {
+    if (p_.epilogue == Epilogue::kSwiGlu) {
+      const int half_log2 = rows_log2_ - 1;
+      for (int i = threadIdx.x; i < n_tokens_ << half_log2; i += kMmaThreads) {
+        const int token = i >> half_log2, row = i & ((1 << half_log2) - 1), panel = row / kTileRows;
+        const int gate_row = 2 * panel * kTileRows + row % kTileRows;
+        store_swiglu(p_, first_slot_ / 2 + panel, row % kTileRows, first_token_ + token, sum(token, gate_row),
+                     sum(token, gate_row + kTileRows));
+      }
+      return;
+    }
+    for (int i = threadIdx.x; i < n_tokens_ << rows_log2_; i += kMmaThreads) {
+      const int token = i >> rows_log2_, row = i & ((1 << rows_log2_) - 1);
+      store_sum(p_, first_slot_ + row / kTileRows, row % kTileRows, first_token_ + token, sum(token, row));
+    }
+  }
+
+  const MmaParams& p_;
+  float* exchange_;
+  int rows_log2_, stride_, first_slot_, first_token_, tile_index_, n_tokens_;
+};
+
+template <int kOctets, int kPanels>
+__device__ __forceinline__ void finish_tile(const MmaParams& p, float* exchange, int first_slot, int first_token,
+                                            int tile_index, const Sums<kOctets, kPanels>& sums, int warp_m,
+                                            int warp_k) {
+  Epilogues<kOctets, kPanels>(p, exchange, first_slot, first_token, tile_index).run(sums, warp_m, warp_k);
+}
+
+#endif  // __CUDACC__
+
+}  // namespace spate::cuda
