@@ -102,6 +102,8 @@ const char* finish_name(FinishReason reason) {
       return "length";
     case FinishReason::kCancelled:
       return "interrupted";
+    case FinishReason::kDeadline:
+      return "deadline";
     case FinishReason::kError:
       return "error";
   }

@@ -23,6 +23,7 @@ enum class ErrorCode : int {
   kOutOfResources = 6,  // memory, KV pages or context window too small for what was asked
   kBackend = 7,         // the device failed
   kInterrupted = 8,     // stopped by the user or by shutdown
+  kBusy = 9,            // too much is waiting already: the same again later may succeed (a server's 429)
 };
 
 struct Error {
@@ -40,6 +41,7 @@ struct Error {
   static Error out_of_resources(std::string message) { return {ErrorCode::kOutOfResources, std::move(message)}; }
   static Error backend(std::string message) { return {ErrorCode::kBackend, std::move(message)}; }
   static Error interrupted(std::string message) { return {ErrorCode::kInterrupted, std::move(message)}; }
+  static Error busy(std::string message) { return {ErrorCode::kBusy, std::move(message)}; }
 };
 
 // Either a T or an Error. Reading the value of an Error is our bug and ends the process.
