@@ -85,7 +85,8 @@ struct AttentionPlanner::Filling {
   int32_t* n_prefill;
   AttentionItem* items;
   int n_items = 0;
-  int decode_rows = 0;  // the most rows of a decode item
+  int decode_rows = 0;   // the most rows of a decode item
+  int most_queries = 0;  // of a sequence
   int n_decode_partials = 0, n_prefill_partials = 0, n_counters = 0;
 
   void add(const AttentionItem& item) { items[n_items++] = item; }
@@ -106,6 +107,7 @@ struct AttentionPlanner::Filling {
 };
 
 bool AttentionGrid::covers(const AttentionGrid& plan) const {
+  if (one_query && !plan.one_query && plan.decode_rows > 0) return false;
   const bool decode = plan.decode_rows == 0 || (plan.decode_ctas == decode_ctas && plan.decode_warps == decode_warps &&
                                                 plan.decode_stages == decode_stages && plan.decode_rows <= decode_rows);
   const bool prefill =
@@ -192,6 +194,7 @@ AttentionPlanner::Planned AttentionPlanner::plan(std::span<const int32_t> q_star
     grid.prefill_ctas = *filling.n_prefill;
     grid.prefill_rows = kPrefillTileRows;
   }
+  grid.one_query = filling.most_queries == 1 && *filling.n_prefill == 0;
   return {.grid = grid, .used_bytes = items_offset() + filling.n_items * static_cast<int64_t>(sizeof(AttentionItem))};
 }
 
@@ -200,7 +203,8 @@ AttentionGrid AttentionPlanner::decode_grid(int n_seqs) const {
     return {.decode_ctas = decode_ctas_,
             .decode_warps = decode_.warps,
             .decode_stages = decode_.stages,
-            .decode_rows = shape_.group() <= 8 ? 8 : 16};
+            .decode_rows = shape_.group() <= 8 ? 8 : 16,
+            .one_query = true};
   const int tiles = n_seqs * ceil_div(shape_.group(), kPrefillTileRows);
   return {.prefill_ctas = tiles * shape_.n_kv_heads + max_prefill_parts(), .prefill_rows = kPrefillTileRows};
 }
@@ -253,6 +257,7 @@ void AttentionPlanner::plan_decode(std::span<const int32_t> q_start, std::span<c
   for_decodes(q_start, kv_len, [&](int s, int pages, int page_list) {
     const int n_q = q_start[s + 1] - q_start[s];
     filling.decode_rows = std::max(filling.decode_rows, n_q * shape_.group());
+    filling.most_queries = std::max(filling.most_queries, n_q);
     for (int head = 0; head < shape_.n_kv_heads; ++head) {
       int n_parts = 0;
       for (int first = 0; first < pages;) {

@@ -32,6 +32,7 @@ constexpr std::string_view kDependentLaunch = "dependent_launch";
 constexpr Switch kSwitches[] = {
     {kDependentLaunch, &DeviceProfile::dependent_launch},
     {"graphs", &DeviceProfile::graphs},
+    {"fused_rope", &DeviceProfile::fused_rope},
 };
 
 std::string threshold_names() {

@@ -26,6 +26,7 @@ struct DeviceProfile {
   // Attention.
   int attention_split_pages = 0;   // pages of KV a work item takes at most; 0: planned from the load
   int attention_decode_warps = 0;  // of a CTA, at most; 0: as many as have room for their pages
+  bool fused_rope = true;          // decode makes queries, keys and values itself
   // Programmatic dependent launch between the kernels of a step (from capability 9.0 on).
   bool dependent_launch = false;
   // Decode steps replay captured graphs.

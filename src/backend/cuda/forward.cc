@@ -36,8 +36,9 @@ struct LayerPass {
              .epilogue = Epilogue::kStore,
              .y = w.qkv,
              .y_stride = context.spec.q_dim() + 2 * context.spec.kv_dim()});
-    rotate_and_store();
-    attend(grid);
+    const bool fused = context.profile.fused_rope && grid.one_query;
+    if (!fused) rotate_and_store();
+    attend(grid, fused);
     product({.x = w.attended,
              .parts = {layer.attn_output},
              .n_parts = 1,
@@ -46,17 +47,22 @@ struct LayerPass {
              .y_stride = context.spec.d_model});
   }
 
+  RawHeads raw_heads() const {
+    const ModelSpec& spec = context.spec;
+    return {.qkv = context.workspace.qkv,
+            .bias = layer.qkv_bias,
+            .q_norm = layer.q_norm,
+            .k_norm = layer.k_norm,
+            .frequencies = context.weights.frequencies,
+            .magnitude = spec.rope.magnitude,
+            .norm_epsilon = spec.norm_epsilon,
+            .style = spec.rope.style,
+            .rotary_dim = spec.rope.rotary_dim};
+  }
+
   void rotate_and_store() const {
     const ModelSpec& spec = context.spec;
-    rope_and_write_kv({.qkv = context.workspace.qkv,
-                       .bias = layer.qkv_bias,
-                       .q_norm = layer.q_norm,
-                       .k_norm = layer.k_norm,
-                       .frequencies = context.weights.frequencies,
-                       .magnitude = spec.rope.magnitude,
-                       .norm_epsilon = spec.norm_epsilon,
-                       .style = spec.rope.style,
-                       .rotary_dim = spec.rope.rotary_dim,
+    rope_and_write_kv({.raw = raw_heads(),
                        .n_heads = spec.n_heads,
                        .n_kv_heads = spec.n_kv_heads,
                        .head_dim = spec.head_dim,
@@ -67,9 +73,11 @@ struct LayerPass {
                       n_tokens, context.stream);
   }
 
-  void attend(const AttentionGrid& grid) const {
+  // fused: queries, keys and values are still to be made.
+  void attend(const AttentionGrid& grid, bool fused) const {
     const ModelSpec& spec = context.spec;
-    attention({.q = context.workspace.q,
+    attention({.q = fused ? nullptr : context.workspace.q,
+               .raw = raw_heads(),
                .kv = kv,
                .batch = context.step.batch,
                .work = context.step.attention,

@@ -69,17 +69,26 @@ struct NormArgs {
 };
 void rms_norm(const NormArgs& args, int n_rows, cudaStream_t stream);
 
-// What follows the QKV product: bias, QK-norm, RoPE, and the write of keys and values to their pages.
+// Heads as the QKV product leaves them, and what makes queries, keys and values of them: bias, QK-norm (RMSNorm of each
+// head), rotary embedding.
+struct RawHeads {
+  const float* qkv = nullptr;          // [T, q_dim + 2 kv_dim]: queries, keys, values of a token
+  const float* bias = nullptr;         // [q_dim + 2 kv_dim] or null
+  const float* q_norm = nullptr;       // [head_dim] or null; then k_norm too
+  const float* k_norm = nullptr;       // [head_dim]
+  const float* frequencies = nullptr;  // [rotary_dim / 2] angle per position (RopeSpec::frequencies)
+  float magnitude = 1;                 // RopeSpec::magnitude
+  float norm_epsilon = 0;
+  RopeStyle style{};
+  int rotary_dim = 0;
+};
+// CHECKs what the kernels that take them count on.
+void check_raw_heads(const RawHeads& raw, int head_dim);
+
+// What follows the QKV product: queries made, keys and values written to their pages.
 struct RopeKvArgs {
-  const float* qkv;          // [T, q_dim + 2 kv_dim]: queries, keys, values of a token
-  const float* bias;         // [q_dim + 2 kv_dim] or null
-  const float* q_norm;       // [head_dim] or null; then k_norm too
-  const float* k_norm;       // [head_dim]
-  const float* frequencies;  // [rotary_dim / 2] angle per position (RopeSpec::frequencies)
-  float magnitude;           // RopeSpec::magnitude
-  float norm_epsilon;
-  RopeStyle style;
-  int rotary_dim, n_heads, n_kv_heads, head_dim;
+  RawHeads raw;
+  int n_heads, n_kv_heads, head_dim;
   DeviceBatch batch;
   KvLayer kv;  // where keys and values go
   __half* q;   // [T, n_heads, head_dim]
@@ -89,8 +98,12 @@ void rope_and_write_kv(const RopeKvArgs& args, int n_tokens, cudaStream_t stream
 
 // Softmax(scale q k^T, causal) v over a sequence's pages, grouped-query heads sharing each read of keys and values.
 // Work is planned on the host from lengths alone (attention_plan.h) and read from device memory by a fixed grid.
+//
+// With raw heads instead of queries, for steps of one query a sequence (AttentionGrid::one_query), attention does what
+// rope_and_write_kv() would have done before it, to the bit: the new token's key and value are written to their pages.
 struct AttentionArgs {
-  const __half* q;  // [T, n_heads, head_dim]
+  const __half* q;  // [T, n_heads, head_dim]; null: made of `raw`
+  RawHeads raw;     // where q is null
   KvLayer kv;
   DeviceBatch batch;
   AttentionWork work;        // device pointers to the step's work lists

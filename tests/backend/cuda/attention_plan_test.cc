@@ -247,6 +247,21 @@ TEST(AttentionPlan, CapturedGrid_CoversEveryStepOfItsBucket) {
     }
 }
 
+TEST(AttentionPlan, OneQueryASequence_IsSaidOfStepsThatHaveNoOthers) {
+  const auto grid = [](const AttentionShape& shape, const std::vector<Sequence>& sequences) {
+    return PlannedStep(shape, h200(), sequences).planned.grid;
+  };
+  const AttentionGrid decode = grid(k8b, {{1, 700}, {1, 1}});
+  EXPECT_TRUE(decode.one_query);
+  for (const std::vector<Sequence>& others : {std::vector<Sequence>{{1, 700}, {2, 40}}, {{1, 700}, {100, 200}}}) {
+    const AttentionGrid mixed = grid(k8b, others);
+    EXPECT_FALSE(mixed.one_query);
+    EXPECT_FALSE(decode.covers(mixed));
+  }
+  // Groups of more than 16 are the prefill kernel's.
+  EXPECT_FALSE(grid({20, 1, 64, KvType::kF16}, {{1, 700}}).one_query);
+}
+
 TEST(AttentionPlan, SmallSharedMemory_MeansFewerWarps) {
   DeviceProfile small = h200();
   small.shared_bytes_per_block = 101376;  // 8.6, 8.9

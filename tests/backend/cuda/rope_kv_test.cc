@@ -60,15 +60,15 @@ class RopeCase {
     q.fill(0xff);
     const TestBatch batch(batch_);
     RopeKvArgs args{};
-    args.qkv = qkv.get();
-    args.bias = o_.bias ? bias.get() : nullptr;
-    args.q_norm = o_.norm ? q_norm.get() : nullptr;
-    args.k_norm = o_.norm ? k_norm.get() : nullptr;
-    args.frequencies = frequencies.get();
-    args.magnitude = o_.magnitude;
-    args.norm_epsilon = 1e-5f;
-    args.style = o_.style;
-    args.rotary_dim = o_.rotary_dim;
+    args.raw = {.qkv = qkv.get(),
+                .bias = o_.bias ? bias.get() : nullptr,
+                .q_norm = o_.norm ? q_norm.get() : nullptr,
+                .k_norm = o_.norm ? k_norm.get() : nullptr,
+                .frequencies = frequencies.get(),
+                .magnitude = o_.magnitude,
+                .norm_epsilon = 1e-5f,
+                .style = o_.style,
+                .rotary_dim = o_.rotary_dim};
     args.n_heads = o_.n_heads;
     args.n_kv_heads = o_.n_kv_heads;
     args.head_dim = o_.head_dim;
