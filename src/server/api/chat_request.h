@@ -17,4 +17,7 @@ ApiResult<ChatRequest> parse_chat_request(const Json& body, const ServedModel& m
 // The part that says what is written: messages, tools, chat_template_kwargs. For endpoints that only render.
 ApiResult<chat::Conversation> parse_conversation(const Json& body);
 
+// What the engine is to run on the rendered prompt: an answer also ends where the template ends a turn.
+Request engine_request(const ChatRequest& request, std::vector<TokenId> prompt, const ServedModel& model);
+
 }  // namespace spate::api

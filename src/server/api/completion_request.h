@@ -8,14 +8,19 @@
 namespace spate::api {
 
 inline constexpr int kDefaultCompletionTokens = 16;
+inline constexpr size_t kMaxPrompts = 128;
 
 struct CompletionRequest {
-  std::vector<std::vector<TokenId>> prompts;  // at least one; none empty, all in the vocabulary
-  bool echo = false;                          // the prompt's text comes before the answer's
-  GenerationFields generation;                // max_tokens is set
+  std::vector<std::vector<TokenId>>
+      prompts;        // at least one; none empty, all in the vocabulary, each with room in the context
+  bool echo = false;  // the prompt's text comes before the answer's
+  GenerationFields generation;
 };
 
 // Error 400 with `param`.
 ApiResult<CompletionRequest> parse_completion_request(const Json& body, const ServedModel& model);
+
+// What is generated at most after a prompt that long: what was asked, or 16, or the room that the context has for it.
+int max_tokens_of(const CompletionRequest& request, size_t n_prompt, const ServedModel& model);
 
 }  // namespace spate::api

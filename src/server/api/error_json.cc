@@ -31,8 +31,8 @@ std::string text_or_null(const std::optional<std::string>& text) {
 
 }  // namespace
 
-ApiError ApiError::invalid(std::string param, std::string message) {
-  return {.message = std::move(message), .param = std::move(param)};
+ApiError ApiError::invalid(std::string param, std::string message, std::string code) {
+  return {.message = std::move(message), .param = std::move(param), .code = std::move(code)};
 }
 
 ApiError ApiError::invalid(std::string message) {

@@ -20,8 +20,8 @@ struct ApiError {
   std::optional<std::string> code = {};   // a word for programs: "context_length_exceeded"
   int retry_after_seconds = 0;            // above 0: the answer says when to try again
 
-  // 400: a field of the request is not acceptable.
-  static ApiError invalid(std::string param, std::string message);
+  // 400: a field of the request is not acceptable. code: as OpenAI has it where that has one.
+  static ApiError invalid(std::string param, std::string message, std::string code = "invalid_value");
   // 400: the request as a whole is not acceptable.
   static ApiError invalid(std::string message);
   // 404

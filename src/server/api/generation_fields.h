@@ -12,20 +12,17 @@
 
 namespace spate::api {
 
-inline constexpr int kMaxChoices = 8;       // n
 inline constexpr int kMaxTopLogprobs = 20;  // alternatives that a client may ask for
 inline constexpr int kMaxStops = 64;        // stop strings
 inline constexpr int kMaxStopBytes = 1024;  // of one
 inline constexpr int kMaxStopTokens = 64;   // stop_token_ids
-inline constexpr int kMaxPriority = 100;    // either way
-inline constexpr int kMaxCacheSaltBytes = 256;
 
 struct GenerationFields {
   bool stream = false;
   bool include_usage = false;  // stream_options
   int n = 1;                   // answers to one prompt
   std::optional<int> max_tokens = {};
-  SamplingParams sampling = {};
+  SamplingParams sampling = {};  // the seed is the request's, or drawn from the operating system
   std::vector<LogitBias> logit_bias = {};
   std::vector<std::string> stop = {};
   std::vector<int32_t> stop_tokens = {};
@@ -35,6 +32,9 @@ struct GenerationFields {
   int priority = 0;
 };
 
+// cache_salt and priority: what embeddings have in common with them, too.
+void read_scheduling(Fields& fields, std::string& cache_salt, int& priority);
+
 // Reads all of them but the API's own fields about log-probabilities. min_tokens: the least that max_tokens may be.
 void read_generation(Fields& fields, const ServedModel& model, int min_tokens, GenerationFields& generation);
 
@@ -42,11 +42,12 @@ void read_generation(Fields& fields, const ServedModel& model, int min_tokens, G
 ApiResult<void> check_model(const Json& body, const ServedModel& model, bool strict);
 
 // Error 400, context_length_exceeded, with the counts, where prompt and answer do not fit in the context. wanted:
-// max_tokens; absent, an answer of one token must fit. prompt_name: what the API calls the prompt, "messages".
+// max_tokens; absent, an answer of one token must fit. 0: the prompt alone. prompt_name: what the API calls the prompt,
+// "messages".
 ApiResult<void> check_context(const ServedModel& model, size_t n_prompt, std::optional<int> wanted,
                               std::string_view prompt_name);
 
-// What the engine is to run for choice `index` of n: each draws by a seed of its own.
-Request engine_request(const GenerationFields& generation, std::vector<TokenId> prompt, int index);
+// What the engine is to run, but for prompt_logprobs and what ends a chat's turn.
+Request engine_request(const GenerationFields& generation, std::vector<TokenId> prompt);
 
 }  // namespace spate::api

@@ -21,11 +21,6 @@ struct Conversation;
 
 namespace spate::api {
 
-enum class Pooling : uint8_t {
-  kMean,  // of the hidden states of all tokens
-  kLast,  // the hidden state of the last token
-};
-
 struct ServedModelOptions {
   std::vector<std::string> names;  // at least one; the first is what answers say, the others are aliases
   int64_t created = 0;             // when the model was loaded or made, Unix seconds
@@ -34,8 +29,8 @@ struct ServedModelOptions {
   int d_model = 0;                 // length of an embedding
   // Where a request does not say. OpenAI's own: the model's distribution as it is.
   SamplingParams sampling{.temperature = 1};
-  Pooling pooling = Pooling::kMean;
-  bool trust_messages = false;  // special tokens written in messages are those tokens (chat/prompt_encoder.h)
+  Pooling pooling = Pooling::kMean;  // of embeddings; kMean or kLast
+  bool trust_messages = false;       // special tokens written in messages are those tokens (chat/prompt_encoder.h)
 };
 
 // Immutable once made: any thread may use it.
@@ -74,8 +69,8 @@ class ServedModel {
 
   std::shared_ptr<const Tokenizer> tokenizer_;
   ServedModelOptions options_;
-  std::unique_ptr<const Chat> chat_;     // null: no template,
-  std::optional<Error> template_error_;  // because of this
+  std::unique_ptr<const Chat> chat_;     // null: there is no template,
+  std::optional<Error> template_error_;  // for this reason
 };
 
 }  // namespace spate::api

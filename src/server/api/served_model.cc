@@ -1,0 +1,89 @@
+#include "server/api/served_model.h"
+
+#include <algorithm>
+#include <ctime>
+#include <fmt/format.h>
+#include <iterator>
+
+#include "base/utf8.h"
+#include "chat/chat_template.h"
+#include "chat/prompt_encoder.h"
+#include "chat/turn_end.h"
+
+namespace spate::api {
+namespace {
+
+std::tm local_time() {
+  const std::time_t now = std::time(nullptr);
+  std::tm local{};
+  localtime_r(&now, &local);
+  return local;
+}
+
+}  // namespace
+
+struct ServedModel::Chat {
+  Chat(const Tokenizer& tokenizer, chat::ChatTemplate given, bool trust_messages)
+      : chat_template(std::move(given)),
+        names(chat::TemplateNames::of(tokenizer.vocab(), local_time())),
+        encoder(tokenizer, chat_template, trust_messages),
+        turn_end(chat::find_turn_end(chat_template, encoder, names)) {}
+
+  chat::ChatTemplate chat_template;
+  chat::TemplateNames names;
+  chat::PromptEncoder encoder;
+  chat::TurnEnd turn_end;
+};
+
+ServedModel::ServedModel(std::shared_ptr<const Tokenizer> tokenizer, Result<chat::ChatTemplate> chat_template,
+                         ServedModelOptions options)
+    : tokenizer_(std::move(tokenizer)), options_(std::move(options)) {
+  SPATE_CHECK(!options_.names.empty() && options_.context_tokens > 0 && options_.vocab_size > 0);
+  SPATE_CHECK(options_.pooling != Pooling::kNone);
+  if (chat_template) {
+    chat_ = std::make_unique<const Chat>(*tokenizer_, std::move(chat_template).value(), options_.trust_messages);
+  } else {
+    template_error_ = std::move(chat_template).error();
+  }
+}
+
+ServedModel::~ServedModel() = default;
+
+bool ServedModel::has_name(std::string_view name) const {
+  return std::find(options_.names.begin(), options_.names.end(), name) != options_.names.end();
+}
+
+ApiResult<ServedModel::Prompt> ServedModel::render(const chat::Conversation& conversation) const {
+  if (!chat_) {
+    ApiError error =
+        ApiError::invalid(fmt::format("this model takes no messages, only prompts: {}", template_error_->message));
+    error.code = "no_chat_template";
+    return error;
+  }
+  chat::TemplateNames names = chat_->names;
+  names.now = local_time();
+  Result<chat::Rendered> rendered = chat_->chat_template.render(conversation, names);
+  if (!rendered) return ApiError::invalid("messages", rendered.error().message, "template_error");
+  std::vector<TokenId> tokens = chat_->encoder.encode(*rendered);
+  return Prompt{.text = std::move(rendered->text), .tokens = std::move(tokens)};
+}
+
+const std::vector<TokenId>& ServedModel::turn_end_tokens() const {
+  static const std::vector<TokenId> none;
+  return chat_ ? chat_->turn_end.tokens : none;
+}
+
+const std::vector<std::string>& ServedModel::turn_end_strings() const {
+  static const std::vector<std::string> none;
+  return chat_ ? chat_->turn_end.strings : none;
+}
+
+std::string ServedModel::token_text(TokenId id) const {
+  const std::string_view bytes = tokenizer_->token_bytes(id, true);
+  if (is_valid_utf8(bytes)) return std::string(bytes);
+  std::string text;
+  for (const char byte : bytes) fmt::format_to(std::back_inserter(text), "\\x{:02x}", static_cast<unsigned char>(byte));
+  return text;
+}
+
+}  // namespace spate::api
