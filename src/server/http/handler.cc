@@ -5,27 +5,15 @@
 #include "server/http/text.h"
 
 namespace spate::http {
-namespace {
-
-const std::string* find_value(const Headers& list, std::string_view name,
-                              bool (*equal)(std::string_view, std::string_view)) {
-  const auto found =
-      std::find_if(list.begin(), list.end(), [&](const Header& entry) { return equal(entry.name, name); });
-  return found == list.end() ? nullptr : &found->value;
-}
-
-bool same(std::string_view a, std::string_view b) {
-  return a == b;
-}
-
-}  // namespace
 
 const std::string* HttpRequest::header(std::string_view name) const {
-  return find_value(headers, name, equal_ignoring_case);
+  return find_header(headers, name);
 }
 
 const std::string* HttpRequest::query_value(std::string_view name) const {
-  return find_value(query, name, same);
+  const auto found =
+      std::find_if(query.begin(), query.end(), [name](const Header& entry) { return entry.name == name; });
+  return found == query.end() ? nullptr : &found->value;
 }
 
 std::string_view outcome_name(RequestRecord::Outcome outcome) {

@@ -17,6 +17,10 @@ char lower(char c) {
   return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
 }
 
+bool is_word_character(char c) {
+  return (c >= '0' && c <= '9') || (lower(c) >= 'a' && lower(c) <= 'z') || c == '.' || c == '_' || c == '-';
+}
+
 std::string_view trim(std::string_view text) {
   const size_t first = text.find_first_not_of(" \t");
   if (first == std::string_view::npos) return {};
@@ -43,12 +47,10 @@ bool equal_ignoring_case(std::string_view a, std::string_view b) {
   return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](char x, char y) { return lower(x) == lower(y); });
 }
 
-bool list_has_token(std::string_view list, std::string_view token) {
-  while (!list.empty()) {
-    std::string_view member = take_until(list, ',');
-    if (equal_ignoring_case(trim(take_until(member, ';')), token)) return true;
-  }
-  return false;
+const std::string* find_header(const Headers& headers, std::string_view name) {
+  const auto found = std::find_if(headers.begin(), headers.end(),
+                                  [name](const Header& header) { return equal_ignoring_case(header.name, name); });
+  return found == headers.end() ? nullptr : &found->value;
 }
 
 std::optional<std::string> percent_decode(std::string_view text, bool plus_is_space) {
@@ -118,9 +120,15 @@ bool is_json_type(std::string_view content_type) {
 
 bool is_request_id(std::string_view id) {
   constexpr size_t kMaxBytes = 128;
-  return !id.empty() && id.size() <= kMaxBytes && std::all_of(id.begin(), id.end(), [](char c) {
-    return (c >= '0' && c <= '9') || (lower(c) >= 'a' && lower(c) <= 'z') || c == '.' || c == '_' || c == '-';
+  return !id.empty() && id.size() <= kMaxBytes && std::all_of(id.begin(), id.end(), is_word_character);
+}
+
+std::string log_value(std::string_view value) {
+  constexpr size_t kMaxBytes = 200;
+  const bool plain = !value.empty() && value.size() <= kMaxBytes && std::all_of(value.begin(), value.end(), [](char c) {
+    return is_word_character(c) || c == '/' || c == ':' || c == '*';
   });
+  return plain ? std::string(value) : quote(value, kMaxBytes);
 }
 
 std::string make_request_id() {

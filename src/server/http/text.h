@@ -12,8 +12,8 @@ namespace spate::http {
 // ASCII letters match either way (RFC 9110, 5.1).
 bool equal_ignoring_case(std::string_view a, std::string_view b);
 
-// A header's value as a list, "a, b;q=1": whether one of its members, without parameters, is that token.
-bool list_has_token(std::string_view list, std::string_view token);
+// The value of the first header of that name, whatever its case; null where there is none.
+const std::string* find_header(const Headers& headers, std::string_view name);
 
 // %XX undone; with plus_is_space, + as well (forms). Nothing where an escape is broken, or gives a NUL or bytes that
 // are no UTF-8.
@@ -38,6 +38,9 @@ std::string make_request_id();
 
 // "Sun, 06 Nov 1994 08:49:37 GMT" (RFC 9110, 5.6.7), of now.
 std::string http_date();
+
+// As the value of a field of a log's line: as it is, or in quotes with its odd bytes escaped, and cut after 200.
+std::string log_value(std::string_view value);
 
 // "Not Found"; "" for a status that none of this project's answers has.
 std::string_view reason_phrase(int status);
