@@ -27,25 +27,27 @@ ApiError no_token(const Json& value, const std::string& path, const ServedModel&
                                              model.options().vocab_size - 1));
 }
 
-ApiResult<std::vector<TokenId>> id_prompt(const Json& list, const std::string& path, const ServedModel& model) {
-  if (list.empty()) return ApiError::invalid(path, fmt::format("{} is an empty list", path));
+ApiResult<std::vector<TokenId>> one_prompt(const Json& json, const std::string& path, const ServedModel& model) {
+  if (json.is_string()) return text_prompt(json, path, model);
+  if (json.is_array() && json.empty()) return ApiError::invalid(path, fmt::format("{} is an empty list", path));
+  if (json.is_array()) return parse_ids(json, path, model);
+  return not_a_prompt(path);
+}
+
+}  // namespace
+
+ApiResult<std::vector<TokenId>> parse_ids(const Json& json, const std::string& path, const ServedModel& model) {
+  if (!json.is_array())
+    return ApiError::invalid(path, fmt::format("{} must be a list of token ids", path), "invalid_type");
   std::vector<TokenId> ids;
-  ids.reserve(list.size());
-  for (const Json& value : list) {
+  ids.reserve(json.size());
+  for (const Json& value : json) {
     const std::optional<int64_t> id = Fields::as_integer(value);
     if (!id || !model.has_token(*id)) return no_token(value, fmt::format("{}[{}]", path, ids.size()), model);
     ids.push_back(static_cast<TokenId>(*id));
   }
   return ids;
 }
-
-ApiResult<std::vector<TokenId>> one_prompt(const Json& json, const std::string& path, const ServedModel& model) {
-  if (json.is_string()) return text_prompt(json, path, model);
-  if (json.is_array()) return id_prompt(json, path, model);
-  return not_a_prompt(path);
-}
-
-}  // namespace
 
 ApiResult<Prompts> parse_prompts(const Json& json, std::string_view name, size_t max_prompts,
                                  const ServedModel& model) {

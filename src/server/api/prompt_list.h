@@ -1,6 +1,7 @@
 // Prompts as completions and embeddings take them: a text, ids, or a list of either.
 #pragma once
 
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -14,5 +15,8 @@ namespace spate::api {
 // max_prompts.
 ApiResult<std::vector<std::vector<TokenId>>> parse_prompts(const Json& json, std::string_view name, size_t max_prompts,
                                                            const ServedModel& model);
+
+// A list of ids; it may be empty. Error 400: it is none, or one is outside the vocabulary.
+ApiResult<std::vector<TokenId>> parse_ids(const Json& json, const std::string& path, const ServedModel& model);
 
 }  // namespace spate::api

@@ -1,0 +1,23 @@
+// POST /tokenize, /detokenize and /apply-template: what the model's tokenizer and template make of things. Requests and
+// answers are as llama.cpp's server has them.
+#pragma once
+
+#include <string>
+
+#include "server/api/json_body.h"
+#include "server/api/served_model.h"
+
+namespace spate::api {
+
+// {"content": TEXT, "add_special": false, "parse_special": true, "with_pieces": false}, or {"messages": [..], ..} for a
+// conversation's prompt. Gives {"tokens": [ids], "count": n, "max_model_len": n}; with pieces the tokens are
+// {"id": .., "piece": text, or the list of its bytes}. Error 400.
+ApiResult<std::string> tokenize(const Json& body, const ServedModel& model);
+
+// {"tokens": [ids]}. Gives {"content": TEXT}, special tokens by their names. Error 400.
+ApiResult<std::string> detokenize(const Json& body, const ServedModel& model);
+
+// {"messages": [..], ..} as a chat completion has them. Gives {"prompt": TEXT}. Error 400.
+ApiResult<std::string> apply_template(const Json& body, const ServedModel& model);
+
+}  // namespace spate::api
