@@ -80,7 +80,7 @@ Result<void> chat(const ChatCommandOptions& options) {
                            .max_step_tokens = std::min(window, kPromptStepTokens),
                            .n_pages = (window + kPageTokens - 1) / kPageTokens}));
   Engine engine(*executor, loaded.tokenizer.get(),
-                {.vocab_size = spec.vocab_size, .context_tokens = window, .retain_last = true});
+                {.vocab_size = spec.vocab_size, .context_tokens = window, .kv_reuse = KvReuse::kOneConversation});
   ChatSettings settings{.sampling = options.sampling.resolve(),
                         .logit_bias = options.sampling.logit_bias,
                         .stop_strings = options.stop,

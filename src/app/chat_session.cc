@@ -86,7 +86,7 @@ Result<ChatSession::Answer> ChatSession::answer(const std::string& message,
   std::vector<TokenId> prompt = context_.encode(rendered);
   std::vector<std::string> stop_strings = settings_.stop_strings;
   stop_strings.insert(stop_strings.end(), turn_end_.strings.begin(), turn_end_.strings.end());
-  const int64_t n_run_before = engine_.scheduler().n_prompt_tokens_run();
+  const uint64_t n_run_before = engine_.scheduler().counts().n_prefill_tokens;
   Request request{.prompt = prompt,
                   .max_tokens = settings_.max_tokens,
                   .sampling = settings_.sampling,
@@ -97,7 +97,7 @@ Result<ChatSession::Answer> ChatSession::answer(const std::string& message,
   const int n_prompt = static_cast<int>(prompt.size()), n_drawn = static_cast<int>(generation.tokens.size());
   Answer answer{.generation = {},
                 .n_prompt = n_prompt,
-                .n_prompt_run = static_cast<int>(engine_.scheduler().n_prompt_tokens_run() - n_run_before),
+                .n_prompt_run = static_cast<int>(engine_.scheduler().counts().n_prefill_tokens - n_run_before),
                 .window_full = generation.finish.reason == FinishReason::kLength && n_prompt + n_drawn >= window()};
   if (generation.finish.reason != FinishReason::kCancelled || !generation.text.empty()) {
     asked.messages.push_back({.role = "assistant", .content = generation.text});

@@ -27,8 +27,7 @@ struct ChatSettings {
 
 class ChatSession {
  public:
-  // The engine retains the KV of the last request (EngineOptions::retain_last), and has this tokenizer; both outlive
-  // this.
+  // The engine has this tokenizer, and keeps the conversation's KV (KvReuse::kOneConversation); both outlive this.
   ChatSession(Engine& engine, const Tokenizer& tokenizer, chat::ChatTemplate chat_template, ChatSettings settings);
   ChatSession(const ChatSession&) = delete;
   ChatSession& operator=(const ChatSession&) = delete;

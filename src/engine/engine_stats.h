@@ -31,6 +31,7 @@ struct EngineStats {
   // Now:
   int n_running = 0;
   int n_waiting = 0;             // not begun, or preempted
+  int n_preempted = 0;           // of these, preempted
   int64_t n_waiting_tokens = 0;  // of the prompts of those not begun
   int n_pages = 0;               // of the pool: used + cached + free
   int n_pages_used = 0;          // held by running sequences, or by a step in flight

@@ -54,7 +54,7 @@ class EngineThread {
   std::optional<Error> failure() const;
 
   // Tokens that a request may have, prompt and generated.
-  int context_tokens() const { return context_tokens_; }
+  int context_tokens() const { return engine_.context_tokens(); }
 
   // Ends what is left with FinishReason::kError (kInterrupted) and joins the thread, after at most the steps in flight.
   // Not from a sink.
@@ -69,15 +69,22 @@ class EngineThread {
   struct Inbox {
     std::vector<Submission> submissions;
     std::vector<RequestId> cancels;
+    // Once handled:
+    int n_choices = 0;
+    int64_t n_tokens = 0;
   };
 
+  Result<void> check_room(int n_choices, int64_t n_tokens) const;
+  static Error stopped_error();
   void run();
   bool take_inbox(Inbox& inbox);
-  void publish_state();
+  void handle(Inbox& inbox);
+  void publish_state(const Inbox& handled);
 
   const QueueLimits limits_;
-  Engine engine_;  // used by thread_ alone, once that runs
-  const int context_tokens_;
+  const EngineOptions options_;
+  const int64_t pool_tokens_;
+  Engine engine_;  // used by thread_ alone once that runs, but for what never changes
 
   mutable std::mutex mutex_;
   std::condition_variable inbox_changed_;
@@ -91,7 +98,8 @@ class EngineThread {
   EngineProgress progress_;
   std::optional<Error> failure_;
 
-  std::thread thread_;  // the last member: it uses the others
+  std::mutex join_mutex_;  // of those who stop it, and of thread_
+  std::thread thread_;
 };
 
 }  // namespace spate

@@ -64,6 +64,23 @@ Result<void> check_lengths(const Request& request, const RequestLimits& limits) 
                   n_prompt, limits.context_tokens, n_wanted == 0 ? "it" : "an answer"));
 }
 
+// What decides over the request as a whole, and its place among others.
+Result<void> check_service(const Request& request) {
+  if (request.n_choices < 1 || request.n_choices > kMaxChoices)
+    return Error::usage(
+        fmt::format("{} choices are asked for; it must be from 1 to {}", request.n_choices, kMaxChoices));
+  if (request.priority < kMinPriority || request.priority > kMaxPriority)
+    return Error::usage(
+        fmt::format("priority is {}; it must be from {} to {}", request.priority, kMinPriority, kMaxPriority));
+  if (request.cache_salt.size() > kMaxCacheSaltBytes)
+    return Error::usage(
+        fmt::format("cache_salt has {} bytes; it may have {}", request.cache_salt.size(), kMaxCacheSaltBytes));
+  if (request.pooling == Pooling::kNone) return {};
+  if (request.max_tokens != 0 || request.n_choices != 1 || request.prompt_logprobs)
+    return Error::usage("an embedding comes alone: max_tokens must be 0, choices 1, and no log-probabilities");
+  return {};
+}
+
 }  // namespace
 
 Result<void> check_request(const Request& request, const RequestLimits& limits) {
@@ -79,6 +96,7 @@ Result<void> check_request(const Request& request, const RequestLimits& limits) 
   }
   if (request.n_logprobs < 0 || request.n_logprobs > kMaxLogprobs)
     return Error::usage(fmt::format("logprobs is {}; it must be from 0 to {}", request.n_logprobs, kMaxLogprobs));
+  SPATE_TRY_VOID(check_service(request));
   return check_stops(request, limits);
 }
 

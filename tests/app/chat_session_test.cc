@@ -32,8 +32,9 @@ struct SessionFixture {
   explicit SessionFixture(const char* source = kChatMl, int window = 500, app::ChatSettings settings = {})
       : tokenizer(Tokenizer::create(vocab_of(chat_vocab()).value()).value()),
         executor({.max_seqs = 1, .max_step_tokens = 64, .n_pages = 16}, tokenizer->vocab().size()),
-        engine(executor, tokenizer.get(),
-               {.vocab_size = tokenizer->vocab().size(), .context_tokens = window, .retain_last = true}),
+        engine(
+            executor, tokenizer.get(),
+            {.vocab_size = tokenizer->vocab().size(), .context_tokens = window, .kv_reuse = KvReuse::kOneConversation}),
         session(engine, *tokenizer, chat::ChatTemplate::from_source(source, "test").value(), std::move(settings)) {
     executor.draw = [this](std::span<const int32_t> context, const SamplingParams&) { return next_of(context); };
   }

@@ -202,7 +202,8 @@ TEST(EngineCancel, DuringPrefill_FreesItsPagesOnceTheStepHasCompleted) {
   const RequestId id = f.submit({.prompt = counting_prompt(300), .max_tokens = 10});
   f.engine.step();
   EXPECT_TRUE(f.engine.cancel(id));
-  EXPECT_EQ(f.engine.scheduler().pages().n_pending(), 2);  // 64 tokens of it are running
+  EXPECT_EQ(f.engine.scheduler().pages().n_held(), 0);
+  EXPECT_EQ(f.engine.scheduler().pages().n_coming(), 2);  // 64 tokens of it are running
   EXPECT_EQ(f.engine.scheduler().slots().n_pending(), 1);
   f.engine.run_until_idle();
   f.expect_all_free();

@@ -76,26 +76,6 @@ TEST(Scheduler, MoreSlotsThanBudget_NoMoreSequencesRunThanDecodeInAStep) {
   for (RequestId id = 1; id <= 16; ++id) EXPECT_EQ(f.recorder[id].tokens.size(), 9u);
 }
 
-TEST(Scheduler, AdmissionReservesTheWorstCase_SoThatRunningSequencesFinish) {
-  // 10 pages. The first may need 8 of them and the second 4, so the second waits although 9 are free at first; the
-  // third, which would fit, waits its turn behind it.
-  EngineFixture f({4, 64, 10});
-  const RequestId first = f.submit({.prompt = counting_prompt(20), .max_tokens = 8 * kPageTokens - 19});
-  const RequestId second = f.submit({.prompt = counting_prompt(4 * kPageTokens), .max_tokens = 1});
-  const RequestId third = f.submit({.prompt = counting_prompt(5), .max_tokens = 5});
-  f.engine.step();
-  EXPECT_EQ(f.engine.scheduler().running().size(), 1u);
-  EXPECT_EQ(f.engine.scheduler().pages().n_free(), 9);
-  while (!f.recorder.finished(first)) f.engine.step();
-  EXPECT_TRUE(f.recorder[second].tokens.empty());
-  EXPECT_TRUE(f.recorder[third].tokens.empty());
-  EXPECT_EQ(f.recorder[first].tokens.size(), static_cast<size_t>(8 * kPageTokens - 19));
-  f.engine.run_until_idle();
-  EXPECT_EQ(f.recorder[second].tokens.size(), 1u);
-  EXPECT_EQ(f.recorder[third].tokens.size(), 5u);
-  f.expect_all_free();
-}
-
 TEST(Scheduler, LastTokenDrawn_NeedsNoPage) {
   EngineFixture f({1, 64, 1}, {.vocab_size = 100, .context_tokens = 500});
   const RequestId id = f.submit({.prompt = counting_prompt(kPageTokens - 2), .max_tokens = 2});

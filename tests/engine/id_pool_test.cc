@@ -1,4 +1,4 @@
-#include "engine/page_pool.h"
+#include "engine/id_pool.h"
 
 #include <gtest/gtest.h>
 #include <set>
@@ -52,13 +52,6 @@ TEST(IdPoolDeathTest, Misuse_IsCaught) {
   pool.allocate(1, 1, ids);
   pool.release(ids, 0);
   EXPECT_DEATH(pool.release(ids, 0), "released twice");
-}
-
-TEST(PagesFor, Tokens_RoundUp) {
-  EXPECT_EQ(pages_for(0), 0);
-  EXPECT_EQ(pages_for(1), 1);
-  EXPECT_EQ(pages_for(kPageTokens), 1);
-  EXPECT_EQ(pages_for(kPageTokens + 1), 2);
 }
 
 }  // namespace

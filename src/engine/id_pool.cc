@@ -1,4 +1,4 @@
-#include "engine/page_pool.h"
+#include "engine/id_pool.h"
 
 #include <algorithm>
 
@@ -20,13 +20,6 @@ void IdPool::allocate(int n, uint64_t owner, std::vector<int32_t>& out) {
     free_.pop_back();
     owner_[id] = owner;
     out.push_back(id);
-  }
-}
-
-void IdPool::transfer(std::span<const int32_t> ids, uint64_t owner) {
-  for (const int32_t id : ids) {
-    SPATE_CHECK(owner_[id] != kNoOwner && owner != kNoOwner, "id {} has no owner to take it from", id);
-    owner_[id] = owner;
   }
 }
 

@@ -1,5 +1,5 @@
-// KV pages and executor slots: numbers that name memory on the device, handed out to sequences and taken back only when
-// the device no longer uses them.
+// Executor slots: numbers that name a sequence's state on the device, handed out and taken back only when the device no
+// longer uses them.
 #pragma once
 
 #include <cstdint>
@@ -11,8 +11,7 @@
 namespace spate {
 
 // A fixed set of ids [0, size). A released id stays with its owner until the last step that names it has completed:
-// given out earlier, a step in flight would read or write another sequence's memory. Pages and slots obey this one
-// rule, so one class keeps both. Not thread-safe.
+// given out earlier, a step in flight would read or write another sequence's state. Not thread-safe.
 class IdPool {
  public:
   static constexpr uint64_t kNoOwner = 0;
@@ -26,8 +25,6 @@ class IdPool {
 
   // Appends n <= n_free() ids to `out`. owner: whoever they belong to from now on, not kNoOwner.
   void allocate(int n, uint64_t owner, std::vector<int32_t>& out);
-  // Ids that have an owner get another one.
-  void transfer(std::span<const int32_t> ids, uint64_t owner);
   // last_step: the last step enqueued that names any of the ids; 0 when none does.
   void release(std::span<const int32_t> ids, StepId last_step);
   // Steps complete in order; all up to this one have.
@@ -43,18 +40,10 @@ class IdPool {
   };
   void make_free(int32_t id);
 
-  std::vector<int32_t> free_;  // a stack: the id freed last is given out first, its memory is the warmest
+  std::vector<int32_t> free_;  // a stack
   std::vector<uint64_t> owner_;
   std::vector<Pending> pending_;
   StepId completed_ = 0;
 };
-
-using PagePool = IdPool;
-using SlotPool = IdPool;
-
-// Pages that n_tokens need.
-constexpr int pages_for(int n_tokens) {
-  return (n_tokens + kPageTokens - 1) / kPageTokens;
-}
 
 }  // namespace spate

@@ -1,4 +1,4 @@
-// The KV of the sequence that ended last, taken over by a request that begins like it.
+// KvReuse::kOneConversation: a prompt takes over what earlier ones left, to the token.
 #include <gtest/gtest.h>
 #include <random>
 
@@ -7,11 +7,12 @@
 namespace spate::testing {
 namespace {
 
-constexpr EngineOptions kRetain{.vocab_size = EngineFixture::kVocab, .context_tokens = 500, .retain_last = true};
+const EngineOptions kOneConversation{
+    .vocab_size = EngineFixture::kVocab, .context_tokens = 500, .kv_reuse = KvReuse::kOneConversation};
 
-struct RetainFixture : EngineFixture {
-  explicit RetainFixture(ExecutorLimits limits = {.max_seqs = 4, .max_step_tokens = 64, .n_pages = 40})
-      : EngineFixture(limits, kRetain) {}
+struct ConversationFixture : EngineFixture {
+  explicit ConversationFixture(ExecutorLimits limits = {.max_seqs = 4, .max_step_tokens = 64, .n_pages = 40})
+      : EngineFixture(limits, kOneConversation) {}
 
   struct Turn {
     std::vector<int32_t> tokens;  // drawn
@@ -19,7 +20,7 @@ struct RetainFixture : EngineFixture {
   };
   // Runs the request alone, and checks that it got the tokens that it would get on an idle device.
   Turn run(const Request& request) {
-    const int64_t before = engine.scheduler().n_prompt_tokens_run();
+    const uint64_t before = engine.scheduler().counts().n_prefill_tokens;
     int64_t n_run = 0;
     executor.on_enqueue = [&](const StepBatch& batch) {
       for (int t = 0; t < batch.n_tokens(); ++t)
@@ -30,7 +31,7 @@ struct RetainFixture : EngineFixture {
     engine.run_until_idle();
     executor.on_enqueue = nullptr;
     EXPECT_EQ(recorder[id].tokens, tokens_alone(request, request.max_tokens.value(), executor.draw));
-    EXPECT_EQ(engine.scheduler().n_prompt_tokens_run() - before, n_run);
+    EXPECT_EQ(engine.scheduler().counts().n_prefill_tokens - before, static_cast<uint64_t>(n_run));
     return {recorder[id].tokens, n_run};
   }
 };
@@ -40,8 +41,8 @@ std::vector<int32_t> joined(std::vector<int32_t> a, const std::vector<int32_t>& 
   return a;
 }
 
-TEST(RetainedKv, ConversationThatGoesOn_RunsOnlyWhatIsNew) {
-  RetainFixture f;
+TEST(OneConversation, ConversationThatGoesOn_RunsOnlyWhatIsNew) {
+  ConversationFixture f;
   std::vector<int32_t> context = counting_prompt(50);
   EXPECT_EQ(f.run({.prompt = context, .max_tokens = 10}).n_prompt_run, 50);
   for (int turn = 0; turn < 5; ++turn) {
@@ -53,8 +54,8 @@ TEST(RetainedKv, ConversationThatGoesOn_RunsOnlyWhatIsNew) {
   }
 }
 
-TEST(RetainedKv, AnswerThatAStopTokenEnded_IsKeptWithThatToken) {
-  RetainFixture f;
+TEST(OneConversation, AnswerThatAStopTokenEnded_IsKeptWithThatToken) {
+  ConversationFixture f;
   const Request first{.prompt = counting_prompt(40), .max_tokens = 30};
   const std::vector<int32_t> drawn = tokens_alone(first, 30, f.executor.draw);
   Request stopped = first;
@@ -65,9 +66,9 @@ TEST(RetainedKv, AnswerThatAStopTokenEnded_IsKeptWithThatToken) {
   EXPECT_EQ(f.run({.prompt = joined(joined(first.prompt, turn.tokens), {1, 2, 3}), .max_tokens = 4}).n_prompt_run, 3);
 }
 
-TEST(RetainedKv, PromptThatDiffers_RunsFromThere) {
+TEST(OneConversation, PromptThatDiffers_RunsFromThere) {
   for (const int n_common : {0, 1, 31, 32, 33, 49}) {
-    RetainFixture f;
+    ConversationFixture f;
     std::vector<int32_t> prompt = counting_prompt(50);
     f.run({.prompt = prompt, .max_tokens = 5});
     for (size_t i = static_cast<size_t>(n_common); i < prompt.size(); ++i) prompt[i] = 99;
@@ -75,15 +76,15 @@ TEST(RetainedKv, PromptThatDiffers_RunsFromThere) {
   }
 }
 
-TEST(RetainedKv, SamePromptAgain_RunsItsLastToken) {
-  RetainFixture f;
+TEST(OneConversation, SamePromptAgain_RunsItsLastToken) {
+  ConversationFixture f;
   f.run({.prompt = counting_prompt(64), .max_tokens = 5});
   EXPECT_EQ(f.run({.prompt = counting_prompt(64), .max_tokens = 5}).n_prompt_run, 1);
   EXPECT_EQ(f.run({.prompt = counting_prompt(20), .max_tokens = 5}).n_prompt_run, 1);
 }
 
-TEST(RetainedKv, CancelledRequest_KeepsWhatRan) {
-  RetainFixture f;
+TEST(OneConversation, CancelledRequest_KeepsWhatRan) {
+  ConversationFixture f;
   const RequestId id = f.submit({.prompt = counting_prompt(200), .max_tokens = 5});
   f.engine.step();  // 64 tokens
   f.engine.cancel(id);
@@ -91,14 +92,14 @@ TEST(RetainedKv, CancelledRequest_KeepsWhatRan) {
   EXPECT_EQ(f.run({.prompt = counting_prompt(200), .max_tokens = 5}).n_prompt_run, 200 - 64);
 }
 
-TEST(RetainedKv, PromptLogprobs_NeedTheWholePrompt) {
-  RetainFixture f;
+TEST(OneConversation, PromptLogprobs_NeedTheWholePrompt) {
+  ConversationFixture f;
   f.run({.prompt = counting_prompt(50), .max_tokens = 5});
   EXPECT_EQ(f.run({.prompt = counting_prompt(50), .max_tokens = 5, .prompt_logprobs = true}).n_prompt_run, 50);
 }
 
-TEST(RetainedKv, PoolThatIsShort_GivesItUp) {
-  RetainFixture f({.max_seqs = 4, .max_step_tokens = 64, .n_pages = 4});
+TEST(OneConversation, PoolThatIsShort_GivesItUp) {
+  ConversationFixture f({.max_seqs = 4, .max_step_tokens = 64, .n_pages = 4});
   f.run({.prompt = counting_prompt(60), .max_tokens = 5});
   EXPECT_EQ(f.engine.scheduler().pages().n_free(), 2);
   EXPECT_EQ(f.run({.prompt = counting_prompt(100, 5), .max_tokens = 20}).n_prompt_run, 100);
@@ -106,15 +107,20 @@ TEST(RetainedKv, PoolThatIsShort_GivesItUp) {
   EXPECT_EQ(f.run({.prompt = counting_prompt(100, 5), .max_tokens = 28}).n_prompt_run, 1);
 }
 
-TEST(RetainedKv, OffByDefault) {
-  EngineFixture f;
-  f.submit({.prompt = counting_prompt(50), .max_tokens = 5});
-  f.engine.run_until_idle();
-  f.expect_all_free();
+TEST(OneConversation, PromptThatPartsInTheMiddleOfAPage_DropsWhatFollowed) {
+  ConversationFixture f;
+  std::vector<int32_t> prompt = counting_prompt(200);
+  f.run({.prompt = prompt, .max_tokens = 5});
+  EXPECT_EQ(f.engine.scheduler().pages().n_cached(), 7);
+  std::fill(prompt.begin() + 40, prompt.end(), 99);
+  prompt.resize(50);
+  EXPECT_EQ(f.run({.prompt = prompt, .max_tokens = 5}).n_prompt_run, 10);
+  EXPECT_EQ(f.engine.scheduler().pages().n_cached(), 2);
+  EXPECT_EQ(f.engine.scheduler().pages().n_free(), 38);
 }
 
-TEST(RetainedKv, AmongManyRequests_NobodyGetsWrongTokens) {
-  RetainFixture f({.max_seqs = 3, .max_step_tokens = 48, .n_pages = 12});
+TEST(OneConversation, AmongManyRequests_NobodyGetsWrongTokens) {
+  ConversationFixture f({.max_seqs = 3, .max_step_tokens = 48, .n_pages = 12});
   std::minstd_rand random(5);
   std::vector<std::pair<RequestId, Request>> requests;
   int n_cancelled = 0;
@@ -135,7 +141,8 @@ TEST(RetainedKv, AmongManyRequests_NobodyGetsWrongTokens) {
     EXPECT_EQ(f.recorder[id].tokens, tokens_alone(request, *request.max_tokens, f.executor.draw));
   }
   EXPECT_GT(n_cancelled, 0);
-  EXPECT_LT(f.engine.scheduler().n_prompt_tokens_run(), n_prompt * 9 / 10) << "nothing was ever taken over";
+  EXPECT_LT(static_cast<int64_t>(f.engine.scheduler().counts().n_prefill_tokens), n_prompt * 9 / 10)
+      << "nothing was ever taken over";
   EXPECT_EQ(f.engine.scheduler().slots().n_free(), 3);
 }
 
