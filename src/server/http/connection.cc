@@ -74,7 +74,6 @@ void Connection::await_request() {
   reader_.reset();
   answer_.reset();
   total_limit_ = ping_at_ = std::nullopt;
-  if (shared_.draining) return linger();
   enter(State::kIdle, shared_.options.idle_time);
   advance();
 }
@@ -83,25 +82,30 @@ void Connection::await_request() {
 
 void Connection::read() {
   if (reading_ || state_ == State::kClosed) return;
+  if (peer_ended_) return on_peer_end();
   size_t n_wanted = kWatchReadBytes;
   if (state_ == State::kIdle || state_ == State::kHeader) n_wanted = kHeaderReadBytes;
   if (state_ == State::kBody || state_ == State::kLingering) n_wanted = kBodyReadBytes;
   // A client that sends its next requests ahead waits, once this much of them is here.
   if (state_ == State::kHandling && input_.size() >= static_cast<size_t>(shared_.options.max_header_bytes)) return;
   reading_ = true;
-  read_from_ = input_.size();
-  input_.resize(read_from_ + n_wanted);
-  socket_->read_some(std::span(input_).subspan(read_from_),
-                     [self = shared_from_this()](size_t n_bytes) { self->on_read(n_bytes); });
+  incoming_.resize(n_wanted);
+  socket_->read_some(incoming_, [self = shared_from_this()](size_t n_bytes) { self->on_read(n_bytes); });
 }
 
 void Connection::on_read(size_t n_bytes) {
   reading_ = false;
-  input_.resize(read_from_ + n_bytes);
+  input_.append(incoming_, 0, n_bytes);
+  keep_if_small(incoming_);
   if (n_bytes > 0) return advance();
-  // The peer has ended. An answer that is on its way in full still goes out.
-  if (state_ == State::kHandling && taken_ == Answer::Take::kLast) return;
-  close(Outcome::kClientGone);
+  peer_ended_ = true;
+  on_peer_end();
+}
+
+// An answer that is there in full still goes out: the peer may have ended one direction only. One that is yet to be
+// computed does not: most peers that end one direction have gone altogether.
+void Connection::on_peer_end() {
+  if (state_ != State::kHandling || answer_->is_open()) close(Outcome::kClientGone);
 }
 
 void Connection::advance() {
@@ -357,7 +361,7 @@ void Connection::on_written(size_t n_bytes) {
 
 void Connection::finish_answer() {
   record(timed_out_ ? Outcome::kTimedOut : Outcome::kComplete);
-  if (answer_->keeps_alive() && !body_unread_)
+  if (answer_->keeps_alive() && !body_unread_ && !shared_.draining)
     await_request();
   else
     linger();

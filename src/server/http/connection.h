@@ -49,6 +49,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void await_request();
   void read();
   void on_read(size_t n_bytes);
+  void on_peer_end();
   void advance();
   bool read_header();
   bool read_body();
@@ -82,8 +83,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   State state_ = State::kHandshake;
 
   std::string input_;     // came in, not yet understood
-  size_t read_from_ = 0;  // input_ beyond it is being read into
+  std::string incoming_;  // is being read into
   bool reading_ = false;
+  bool peer_ended_ = false;
 
   // The request being read or answered.
   std::optional<RequestReader> reader_;
