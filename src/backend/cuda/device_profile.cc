@@ -18,6 +18,7 @@ struct Threshold {
 
 constexpr Threshold kThresholds[] = {
     {"gemm_min_tokens", &DeviceProfile::gemm_min_tokens, 1, 1 << 20},
+    {"fused_norm_tokens", &DeviceProfile::fused_norm_tokens, 0, 1 << 20},
     {"split_k_ctas_per_sm", &DeviceProfile::split_k_ctas_per_sm, 1, 32},
     {"mma_warps_m", &DeviceProfile::mma_warps_m, 0, 8},
     {"mma_split_k", &DeviceProfile::mma_split_k, 0, 16},

@@ -10,32 +10,57 @@ struct LayerPass {
   const CudaLayer& layer;
   const KvLayer& kv;
   int n_tokens;
+  bool is_first;
+  const float* attn_norm_after;  // of the layer after this one; null: there is none
+  // Norms are folded into the products around them (norm_fold.h). The first, which has no product before it, is not; it
+  // has a kernel of its own, as the one before the LM head.
+  bool folds;
 
   void product(const MatmulArgs& args) const {
     matmul(args, n_tokens, context.workspace.matmul, context.profile, context.stream);
   }
 
-  void normalise(const float* weight) const {
+  // Of the attention's (0) or the feed-forward's (1) input.
+  enum NormOf { kAttention = 0, kFeedForward = 1 };
+
+  void normalise(NormOf of) const {
     rms_norm({.residual = context.workspace.residual,
-              .weight = weight,
+              .weight = of == kAttention ? layer.attn_norm : layer.ffn_norm,
               .gather = nullptr,
               .x = context.workspace.normed,
               .hidden = nullptr,
               .d_model = context.spec.d_model,
               .epsilon = context.spec.norm_epsilon,
+              .next_scale = folds ? context.workspace.scales[1 - of] : nullptr,
               .dependent_launch = context.profile.dependent_launch},
              n_tokens, context.stream);
+  }
+  // The norm that the products of its input are to make up for.
+  FoldedNorm folded(NormOf of) const {
+    const Workspace& w = context.workspace;
+    return {.squares = w.squares,
+            .scale = w.scales[of],
+            .next_scale = w.scales[1 - of],
+            .epsilon = context.spec.norm_epsilon};
+  }
+  // The norm after a product that adds to the residual. weight: null where that norm is not folded.
+  NextNorm next(NormOf of, const float* weight) const {
+    if (!folds || weight == nullptr) return {};
+    const Workspace& w = context.workspace;
+    return {.x = w.normed, .weight = weight, .scale = w.scales[of], .squares = w.squares};
   }
 
   void attention_layer(const AttentionGrid& grid) const {
     const Workspace& w = context.workspace;
-    normalise(layer.attn_norm);
+    const bool normalises = is_first || !folds;
+    if (normalises) normalise(kAttention);
     product({.x = w.normed,
              .parts = {layer.q, layer.k, layer.v},
              .n_parts = 3,
              .epilogue = Epilogue::kStore,
              .y = w.qkv,
-             .y_stride = context.spec.q_dim() + 2 * context.spec.kv_dim()});
+             .y_stride = context.spec.q_dim() + 2 * context.spec.kv_dim(),
+             .norm = normalises ? FoldedNorm{} : folded(kAttention)});
     const bool fused = context.profile.fused_rope && grid.one_query;
     if (!fused) rotate_and_store();
     attend(grid, fused);
@@ -44,7 +69,8 @@ struct LayerPass {
              .n_parts = 1,
              .epilogue = Epilogue::kAdd,
              .y = w.residual,
-             .y_stride = context.spec.d_model});
+             .y_stride = context.spec.d_model,
+             .next = next(kFeedForward, layer.ffn_norm)});
   }
 
   RawHeads raw_heads() const {
@@ -93,15 +119,21 @@ struct LayerPass {
 
   void feed_forward_layer() const {
     const Workspace& w = context.workspace;
-    normalise(layer.ffn_norm);
-    product({.x = w.normed, .parts = {layer.gate, layer.up}, .n_parts = 2, .epilogue = Epilogue::kSwiGlu, .ff = w.ff});
+    if (!folds) normalise(kFeedForward);
+    product({.x = w.normed,
+             .parts = {layer.gate, layer.up},
+             .n_parts = 2,
+             .epilogue = Epilogue::kSwiGlu,
+             .ff = w.ff,
+             .norm = folds ? folded(kFeedForward) : FoldedNorm{}});
     product({.x = w.ff,
              .x_scale = 1 / kFfScale,
              .parts = {layer.down},
              .n_parts = 1,
              .epilogue = Epilogue::kAdd,
              .y = w.residual,
-             .y_stride = context.spec.d_model});
+             .y_stride = context.spec.d_model,
+             .next = next(kAttention, attn_norm_after)});
   }
 };
 
@@ -117,9 +149,15 @@ void run_layers(const ForwardContext& context, int n_tokens, const AttentionGrid
          .residual = context.workspace.residual,
          .dependent_launch = context.profile.dependent_launch},
         n_tokens, context.stream);
-  for (size_t i = 0; i < context.weights.layers.size(); ++i) {
-    const LayerPass pass{
-        .context = context, .layer = context.weights.layers[i], .kv = context.kv[i], .n_tokens = n_tokens};
+  const std::vector<CudaLayer>& layers = context.weights.layers;
+  for (size_t i = 0; i < layers.size(); ++i) {
+    const LayerPass pass{.context = context,
+                         .layer = layers[i],
+                         .kv = context.kv[i],
+                         .n_tokens = n_tokens,
+                         .is_first = i == 0,
+                         .attn_norm_after = i + 1 < layers.size() ? layers[i + 1].attn_norm : nullptr,
+                         .folds = can_fold_norm(n_tokens, context.profile)};
     pass.attention_layer(grid);
     pass.feed_forward_layer();
   }

@@ -12,6 +12,7 @@
 
 #include "backend/cuda/activations.h"
 #include "backend/cuda/device_profile.h"
+#include "backend/cuda/norm_fold.h"
 #include "quant/quant_type.h"
 
 namespace spate::cuda {
@@ -55,7 +56,14 @@ struct MatmulArgs {
   float* y = nullptr;    // [T, y_stride]: kStore, kAdd
   int64_t y_stride = 0;  // >= the sum of the parts' rows
   __half* ff = nullptr;  // [T, padded_cols(parts[0].n_rows)], permuted: kSwiGlu
+  FoldedNorm norm = {};  // of x
+  NextNorm next = {};    // of y, the whole of one part: kAdd
 };
+
+// Whether a product of so many tokens can have a folded norm before or behind it: not on the way through cuBLASLt.
+inline bool can_fold_norm(int n_tokens, const DeviceProfile& profile) {
+  return n_tokens <= profile.fused_norm_tokens && n_tokens < profile.gemm_min_tokens;
+}
 
 class Gemm;
 

@@ -51,7 +51,10 @@ void run_mma(const MatmulArgs& args, int first, int end, int column, int n_token
                    .ff_stride = padded_cols(matrix.n_rows),
                    .partials = workspace.partials,
                    .counters = workspace.counters,
-                   .warps_m_log2 = 0};
+                   .warps_m_log2 = 0,
+                   .norm = args.norm,
+                   .next = args.next,
+                   .n_cols = matrix.n_cols};
   for (int i = first; i < end; ++i) {
     const PackedMatrix& part = args.parts[i];
     params.n_slots += n_panels(part);
@@ -96,6 +99,15 @@ int launch_end(const MatmulArgs& args, int first, int n_tokens) {
   if (pair_kernel(a.type, b.type) == nullptr) return end;
   while (end < args.n_parts && same_kernels(b, args.parts[end])) ++end;
   return end;
+}
+
+// Of the tokens from `first` on.
+FoldedNorm from_token(FoldedNorm norm, int first, int n_cols) {
+  if (norm.squares == nullptr) return norm;
+  norm.squares += int64_t{first} * squares_stride(n_cols);
+  norm.scale += first;
+  norm.next_scale += first;
+  return norm;
 }
 
 // A float16 copy of one part, then cuBLASLt.
@@ -204,6 +216,10 @@ void matmul(const MatmulArgs& args, int n_tokens, const MatmulWorkspace& workspa
             cudaStream_t stream) {
   SPATE_CHECK(args.n_parts >= 1 && args.n_parts <= kMaxParts, "{} matrices in a product", args.n_parts);
   if (n_tokens == 0) return;
+  const bool folded = args.norm.squares != nullptr || args.next.x != nullptr;
+  SPATE_CHECK(!folded || can_fold_norm(n_tokens, profile), "a norm is folded into a product of {} tokens", n_tokens);
+  SPATE_CHECK(args.next.x == nullptr || (args.epilogue == Epilogue::kAdd && args.n_parts == 1),
+              "activations are wanted of a product of {} matrices that does not add", args.n_parts);
   if (n_tokens >= profile.gemm_min_tokens && workspace.gemm != nullptr && fits_decoded(args, workspace)) {
     run_decoded(args, n_tokens, workspace, profile, stream);
     return;
@@ -214,6 +230,7 @@ void matmul(const MatmulArgs& args, int n_tokens, const MatmulWorkspace& workspa
       const int n = std::min(kGemmSwigluTokens, n_tokens - first);
       MatmulArgs separate = args;
       separate.x += int64_t{first} * padded_cols(args.parts[0].n_cols);
+      separate.norm = from_token(args.norm, first, args.parts[0].n_cols);
       separate.epilogue = Epilogue::kStore;
       separate.y = workspace.gate_up;
       separate.y_stride = int64_t{2} * d_ff;

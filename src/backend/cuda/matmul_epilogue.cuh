@@ -37,16 +37,79 @@ __device__ __forceinline__ SlotPlace slot_place(const MmaParams& p, int slot) {
   return {part, slot - first};
 }
 
-// Writes one sum of row `row` of slot `slot` and token `token`. Each element of y belongs to one thread of one CTA, so
-// that the addition needs no order; as an atomic one it needs no answer either.
+inline constexpr int kMaxCtaTokens = 64;
+
+// What the sums of a CTA's tokens are multiplied by (FoldedNorm), of token t at t % kMaxCtaTokens.
+__device__ __forceinline__ float* token_factors() {
+  __shared__ float factors[kMaxCtaTokens];
+  return factors;
+}
+
+// Works them out for tokens [first, first + n), and leaves the next norm's scale; thread `thread` of n_threads of the
+// CTA, after the wait for the predecessor and before a barrier. While the CTA waits for its activations it costs next
+// to nothing. kLanes: that share a token, 8 to 32, the fewer the more tokens there are.
+template <int kLanes>
+__device__ __forceinline__ void prepare_token_factors(const MmaParams& p, int first, int n, int thread, int n_threads) {
+  float* factors = token_factors();
+  if (p.norm.squares == nullptr) {
+    for (int t = thread; t < n; t += n_threads) factors[(first + t) % kMaxCtaTokens] = 1;
+    return;
+  }
+  const bool keeps_scale = blockIdx.y == 0 && blockIdx.z == 0;  // of CTAs with the same tokens one is enough
+  const int lane = thread % kLanes, n_vecs = squares_stride(p.n_cols) / 4;
+  const uint32_t mask = 0xffffffffu >> (32 - kLanes) << (thread % 32 / kLanes * kLanes);
+  for (int t = thread / kLanes; t < n; t += n_threads / kLanes) {
+    const int token = first + t;
+    const auto* squares = reinterpret_cast<const float4*>(p.norm.squares) + int64_t{token} * n_vecs;
+    const float scale = __ldcg(p.norm.scale + token);
+    float sum = 0;
+#pragma unroll 64 / kLanes
+    for (int i = lane; i < n_vecs; i += kLanes) {
+      const float4 v = __ldcg(squares + i);
+      sum += (v.x + v.y) + (v.z + v.w);
+    }
+#pragma unroll
+    for (int distance = kLanes / 2; distance > 0; distance /= 2) sum += __shfl_xor_sync(mask, sum, distance);
+    if (lane != 0) continue;
+    const float r = rsqrtf(sum / static_cast<float>(p.n_cols) + p.norm.epsilon);
+    factors[token % kMaxCtaTokens] = r / scale;
+    if (keeps_scale) p.norm.next_scale[token] = fold_scale(r);
+  }
+}
+
+// Adds to an element of the residual and leaves what the next norm needs of it (NextNorm). Sixteen neighbouring lanes,
+// from a multiple of 16 on, have a token's rows of a panel.
+__device__ __forceinline__ void add_to_residual(const MmaParams& p, int panel, int row, int token, float value) {
+  const int n_rows = p.parts[0].n_rows, r = panel * kTileRows + row;
+  float y = 0;
+  if (r < n_rows) {
+    float* at = p.y + token * p.y_stride + r;
+    y = __ldcg(at) + value;
+    *at = y;
+    constexpr float kLargest = 65504.0f;
+    const float x = y * p.next.weight[r] * __ldcg(p.next.scale + token);
+    p.next.x[int64_t{token} * padded_cols(n_rows) + k_position(r)] =
+        __float2half_rn(fminf(fmaxf(x, -kLargest), kLargest));
+  }
+  const uint32_t mask = 0xffffu << (threadIdx.x & 16);
+  float squares = y * y;
+#pragma unroll
+  for (int distance = kTileRows / 2; distance > 0; distance /= 2) squares += __shfl_xor_sync(mask, squares, distance);
+  if (row == 0) p.next.squares[int64_t{token} * squares_stride(n_rows) + panel] = squares;
+}
+
+// Writes one sum of row `row` of slot `slot` and token `token`. Sixteen neighbouring lanes, from a multiple of 16 on,
+// have the rows of a panel. Each element of y belongs to one thread of one CTA, so that an addition needs no order; as
+// an atomic one it needs no answer either.
 __device__ __forceinline__ void store_sum(const MmaParams& p, int slot, int row, int token, float sum) {
   if (slot >= p.n_slots) return;
   const SlotPlace place = slot_place(p, slot);
   const MatmulPart& part = p.parts[place.part];
+  const float value = sum * part.factor * token_factors()[token % kMaxCtaTokens];
+  if (p.next.x != nullptr) return add_to_residual(p, place.panel, row, token, value);
   const int r = place.panel * kTileRows + row;
   if (r >= part.n_rows) return;
   float* y = p.y + token * p.y_stride + part.column + r;
-  const float value = sum * part.factor;
   if (p.epilogue == Epilogue::kAdd) {
     atomicAdd(y, value);
   } else {
@@ -58,7 +121,8 @@ __device__ __forceinline__ void store_swiglu(const MmaParams& p, int panel, int 
                                              float up_sum) {
   const int r = panel * kTileRows + row;
   if (r >= p.parts[0].n_rows) return;
-  const float gate = gate_sum * p.parts[0].factor, up = up_sum * p.parts[1].factor;
+  const float factor = token_factors()[token % kMaxCtaTokens];
+  const float gate = gate_sum * p.parts[0].factor * factor, up = up_sum * p.parts[1].factor * factor;
   const float product = gate / (1.0f + __expf(-gate)) * up * kFfScale;
   p.ff[token * p.ff_stride + k_position(r)] = __float2half_rn(product);
 }

@@ -35,6 +35,7 @@ __device__ __forceinline__ void multiply_resident(const MmaParams& p, const CtaP
                             .n_tokens = p.n_tokens};
   copy.tiles(0, place.n_tiles, base);
   commit_copies();
+  prepare_token_factors<32>(p, 0, p.n_tokens, threadIdx.x, kMmaThreads);
   wait_for_copies<0>();
   __syncthreads();
 

@@ -219,6 +219,8 @@ __global__ void __launch_bounds__(kMmaThreads) matmul_mma_kernel(const __grid_co
   wait_for_predecessor();
 #pragma unroll
   for (int i = 0; i < kStages - 1; ++i) issue(i, base + i * bytes);
+  prepare_token_factors<kOctets <= 2 ? 32 : 8>(p, place.first_token, min(p.n_tokens - place.first_token, 8 * kOctets),
+                                               threadIdx.x, kMmaThreads);
   Sums<kOctets, kPanels> sums = {};
   int stage = 0;  // bytes from the ring's start
   const auto iterate = [&](int i, typename Tile::Regs(&regs)[kPanels]) {

@@ -36,6 +36,9 @@ struct MmaParams {
   float* partials;     // [CTAs without the split, split_k, tokens, rows] of a CTA's tile
   uint32_t* counters;  // [CTAs without the split], zero before and after
   int warps_m_log2;    // of the CTA's 8 warps, 2^this take different rows; the others share out K
+  FoldedNorm norm;
+  NextNorm next;
+  int n_cols;  // K without padding
 };
 
 }  // namespace spate::cuda

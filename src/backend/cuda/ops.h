@@ -65,6 +65,7 @@ struct NormArgs {
   float* hidden;          // [n_rows, d_model] the same values in float32 and natural order, or null
   int d_model;
   float epsilon;
+  float* next_scale = nullptr;  // [n_rows] receives the scale of the next norm's activations (norm_fold.h), or null
   bool dependent_launch = false;
 };
 void rms_norm(const NormArgs& args, int n_rows, cudaStream_t stream);

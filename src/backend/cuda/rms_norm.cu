@@ -1,6 +1,7 @@
 // RMSNorm of rows of the residual stream (Zhang and Sennrich 2019), written as activations for the products that
 // follow.
 #include "backend/cuda/launch.h"
+#include "backend/cuda/norm_fold.h"
 #include "backend/cuda/ops.h"
 #include "base/check.h"
 
@@ -59,6 +60,7 @@ __global__ void __launch_bounds__(kMaxThreads) rms_norm_kernel(const NormArgs ar
     squares += v[i].x * v[i].x + v[i].y * v[i].y + v[i].z * v[i].z + v[i].w * v[i].w;
   }
   const float scale = rsqrtf(cta_sum(squares) / static_cast<float>(args.d_model) + args.epsilon);
+  if (args.next_scale != nullptr && threadIdx.x == 0) args.next_scale[row] = fold_scale(scale);
   __half* x = args.x + static_cast<int64_t>(row) * padded_cols(args.d_model);
 #pragma unroll
   for (int i = 0; i < kVecs; ++i) {
@@ -81,6 +83,7 @@ __global__ void __launch_bounds__(kMaxThreads) rms_norm_any_kernel(const NormArg
   if (from >= 0)
     for (int k = threadIdx.x; k < args.d_model; k += blockDim.x) squares += residual[k] * residual[k];
   const float scale = rsqrtf(cta_sum(squares) / static_cast<float>(args.d_model) + args.epsilon);
+  if (args.next_scale != nullptr && threadIdx.x == 0) args.next_scale[row] = fold_scale(scale);
   __half* x = args.x + static_cast<int64_t>(row) * padded_cols(args.d_model);
   for (int k = threadIdx.x; k < args.d_model; k += blockDim.x) {
     const float out = from >= 0 ? residual[k] * scale * args.weight[k] : 0.0f;

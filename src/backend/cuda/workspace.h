@@ -16,11 +16,16 @@ namespace spate::cuda {
 struct Workspace {
   // A token of the step a row.
   float* residual = nullptr;   // [max_step_tokens, d_model]
-  __half* normed = nullptr;    // [max_step_tokens, padded_cols(d_model)], permuted (activations.h)
+  // The input of a layer's first products, permuted (activations.h): the row's RMSNorm, or all of it but the row's own
+  // factor (norm_fold.h).
+  __half* normed = nullptr;    // [max_step_tokens, padded_cols(d_model)]
   float* qkv = nullptr;        // [max_step_tokens, q_dim + 2 kv_dim]
   __half* q = nullptr;         // [max_step_tokens, q_dim], RoPE applied
   __half* attended = nullptr;  // [max_step_tokens, padded_cols(q_dim)], permuted
   __half* ff = nullptr;        // [max_step_tokens, padded_cols(d_ff)], permuted, times kFfScale
+  // A token of a step whose norms are folded (norm_fold.h) a row: fused_norm_tokens of them at most.
+  float* squares = nullptr;               // [.., squares_stride(d_model)] of the residual
+  float* scales[2] = {nullptr, nullptr};  // [..] of the activations of every other norm
   // A row of the step a row.
   int32_t* drawn = nullptr;     // [max_step_rows] the row's token, until the rows of the next step are sampled
   std::byte* output = nullptr;  // [max_step_output_bytes] what goes to the host (sampling.h)

@@ -113,6 +113,19 @@ TEST_P(CudaExecutorModels, FusedRope_SameBitsAsApart) {
   }
 }
 
+// Norms folded into the products around them differ in rounding alone.
+TEST_P(CudaExecutorModels, FoldedNorms_CloseToNormsApart) {
+  const auto apart =
+      make_executor(model_, kLimits, [](CudaExecutorOptions& options) { options.profile.fused_norm_tokens = 0; });
+  const auto folded = make_executor(model_, kLimits);
+  ASSERT_TRUE(apart != nullptr && folded != nullptr);
+  const std::vector<int32_t> given = tokens(300, 7);
+  for (const int step_tokens : {1, 2, 7, 8, 9, 33, 64, 128, 255})
+    expect_close(score_tokens(*folded, given, {.step_tokens = step_tokens}).next_logprob,
+                 score_tokens(*apart, given, {.step_tokens = step_tokens}).next_logprob,
+                 fmt::format("{}, {} tokens a step, norms folded and apart", GetParam().name, step_tokens));
+}
+
 // A sequence among others: how far it has come.
 struct Progress {
   std::vector<int32_t> tokens;

@@ -4,123 +4,16 @@
 
 #include <cmath>
 #include <gtest/gtest.h>
-#include <random>
 
-#include "backend/cuda/gemm.h"
-#include "quant/half.h"
-
-#include "device_vector.h"
-#include "support/random_weights.h"
+#include "matmul_fixture.h"
 
 namespace spate::cuda::testing {
 namespace {
 
-// Weights are decoded to float16 (design.md, "Numbers that must hold").
-constexpr double kTolerance = 0x1p-10;
 constexpr float kPoison = NAN;
 
-struct Matrix {
-  QuantType type;
-  int n_rows, n_cols;
-  std::vector<float> values;  // decoded
-  std::unique_ptr<DeviceVector<std::byte>> tiles;
-  PackedMatrix packed;
-};
-
-Matrix make_matrix(QuantType type, int n_rows, int n_cols, uint32_t seed) {
-  Matrix m{type, n_rows, n_cols, std::vector<float>(size_t(n_rows) * n_cols), nullptr, {}};
-  std::vector<std::byte> file = spate::testing::random_weights(type, n_rows, n_cols, seed);
-  spate::testing::set_deviation(type, 0.05, file);
-  const QuantTraits& traits = quant_traits(type);
-  traits.decode(file.data(), int64_t{n_rows} * n_cols / traits.block_elems, m.values.data());
-  m.tiles = std::make_unique<DeviceVector<std::byte>>(packed_bytes(type, n_rows, n_cols));
-  m.tiles->fill(0xff);
-  m.packed = {m.tiles->get(), type, n_rows, n_cols, choose_scale_log2(type, file.data(), n_rows, n_cols)};
-  const DeviceVector<std::byte> raw(file);
-  // In two pieces, as a large matrix arrives.
-  const int first = n_rows > kTileRows ? n_rows / 2 / kTileRows * kTileRows : 0;
-  if (first > 0) pack_rows(raw.get(), 0, first, m.packed.scale_log2, m.packed, m.tiles->get(), nullptr);
-  pack_rows(raw.get() + first * quant_bytes(type, n_cols), first, n_rows - first, m.packed.scale_log2, m.packed,
-            m.tiles->get(), nullptr);
-  return m;
-}
-
-// x[n_tokens, n_cols], and the same permuted and padded on the device.
-struct Activations {
-  std::vector<float> values;
-  std::unique_ptr<DeviceVector<uint16_t>> device;
-  const __half* get() const { return reinterpret_cast<const __half*>(device->get()); }
-};
-
-Activations make_activations(int n_tokens, int n_cols, uint32_t seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal;
-  Activations x{std::vector<float>(size_t(n_tokens) * n_cols), nullptr};
-  std::vector<uint16_t> device(size_t(n_tokens) * padded_cols(n_cols), 0);
-  for (int t = 0; t < n_tokens; ++t) {
-    for (int k = 0; k < n_cols; ++k) {
-      const uint16_t half = f32_to_f16(normal(random));
-      x.values[size_t(t) * n_cols + k] = f16_to_f32(half);
-      device[size_t(t) * padded_cols(n_cols) + k_position(k)] = half;
-    }
-  }
-  x.device = std::make_unique<DeviceVector<uint16_t>>(device);
-  return x;
-}
-
-struct Dot {
-  double sum = 0, magnitude = 0;
-};
-
-Dot dot(const Matrix& w, int row, const Activations& x, int token) {
-  Dot result;
-  const float* a = &w.values[size_t(row) * w.n_cols];
-  const float* b = &x.values[size_t(token) * w.n_cols];
-  for (int k = 0; k < w.n_cols; ++k) {
-    const double product = double{a[k]} * b[k];
-    result.sum += product;
-    result.magnitude += std::abs(product);
-  }
-  return result;
-}
-
-class MatmulTest : public ::testing::Test {
+class MatmulTest : public MatmulFixture {
  protected:
-  void SetUp() override {
-    auto probed = probe_device(0);
-    if (!probed.ok()) GTEST_SKIP() << "no GPU: " << probed.error().message;
-    profile_ = *probed;
-    auto gemm = Gemm::open();
-    if (gemm.ok()) gemm_ = std::move(gemm).value();
-    allocate();
-  }
-
-  void allocate() {
-    const MatmulWorkspaceSize size = matmul_workspace_size(
-        {.max_tokens = 512, .decoded_elems = 1024 * 4096, .max_slots = 128, .d_ff = 1024}, profile_);
-    partials_ = std::make_unique<DeviceVector<float>>(size.partial_elems);
-    counters_ = std::make_unique<DeviceVector<uint32_t>>(size.n_counters);
-    gate_up_ = std::make_unique<DeviceVector<float>>(size.gate_up_elems);
-    decoded_ = std::make_unique<DeviceVector<__half>>(size.decoded_elems);
-    scratch_ = std::make_unique<DeviceVector<std::byte>>(size.gemm_scratch_bytes);
-    counters_->fill(0);
-    workspace_ = {.partials = partials_->get(),
-                  .partial_elems = size.partial_elems,
-                  .counters = counters_->get(),
-                  .n_counters = size.n_counters,
-                  .gate_up = gate_up_->get(),
-                  .decoded = decoded_->get(),
-                  .decoded_elems = size.decoded_elems,
-                  .gemm_scratch = scratch_->get(),
-                  .gemm = gemm_.get()};
-  }
-
-  void poison() {
-    partials_->fill(0xff);
-    gate_up_->fill(0xff);
-    decoded_->fill(0xff);
-  }
-
   // Runs the product of x with the matrices and compares every output; y starts as `initial`.
   void expect_product(const std::vector<const Matrix*>& parts, const Activations& x, int n_tokens, Epilogue epilogue) {
     int rows = 0;
@@ -188,13 +81,6 @@ class MatmulTest : public ::testing::Test {
     }
   }
 
-  DeviceProfile profile_;
-  std::unique_ptr<Gemm> gemm_;
-  std::unique_ptr<DeviceVector<float>> partials_, gate_up_;
-  std::unique_ptr<DeviceVector<uint32_t>> counters_;
-  std::unique_ptr<DeviceVector<__half>> decoded_;
-  std::unique_ptr<DeviceVector<std::byte>> scratch_;
-  MatmulWorkspace workspace_;
   double worst_ = 0;
 };
 

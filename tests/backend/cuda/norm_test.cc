@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <random>
 
+#include "backend/cuda/norm_fold.h"
 #include "backend/cuda/ops.h"
 #include "quant/half.h"
 
@@ -30,9 +31,10 @@ void check(const NormCase& c) {
   const DeviceVector<float> residual_there(residual), weight_there(weight);
   const DeviceVector<int32_t> gather(c.gather);
   DeviceVector<uint16_t> x(size_t(n_out + 1) * stride);
-  DeviceVector<float> hidden(size_t(n_out + 1) * c.d_model);
+  DeviceVector<float> hidden(size_t(n_out + 1) * c.d_model), next_scale(n_out + 1);
   x.fill(0xff);
   hidden.fill(0xff);
+  next_scale.fill(0xff);
   NormArgs args{};
   args.residual = residual_there.get();
   args.weight = weight_there.get();
@@ -41,17 +43,22 @@ void check(const NormCase& c) {
   args.hidden = c.hidden ? hidden.get() : nullptr;
   args.d_model = c.d_model;
   args.epsilon = kEpsilon;
+  args.next_scale = next_scale.get();
   args.dependent_launch = probe_device(0)->dependent_launch;
   rms_norm(args, n_out, nullptr);
   SPATE_CUDA(cudaDeviceSynchronize(), "RMSNorm");
   const std::vector<uint16_t> got = x.download();
-  const std::vector<float> got_hidden = hidden.download();
+  const std::vector<float> got_hidden = hidden.download(), got_scale = next_scale.download();
   std::vector<bool> untouched(got.size(), true);
   for (int row = 0; row < n_out; ++row) {
     const int from = c.gather.empty() ? row : c.gather[row];
     double squares = 0;
     for (int k = 0; k < c.d_model && from >= 0; ++k) squares += std::pow(residual[size_t(from) * c.d_model + k], 2.0);
     const double scale = 1 / std::sqrt(squares / c.d_model + kEpsilon);
+    // Either side of a power of two, where the factor lies on one.
+    ASSERT_TRUE(got_scale[row] == fold_scale(static_cast<float>(scale * (1 - 1e-5))) ||
+                got_scale[row] == fold_scale(static_cast<float>(scale * (1 + 1e-5))))
+        << "row " << row << ": " << got_scale[row] << " after a norm by " << scale;
     for (int k = 0; k < c.d_model; ++k) {
       const double want = from >= 0 ? residual[size_t(from) * c.d_model + k] * scale * weight[k] : 0;
       const size_t at = row * stride + k_position(k);
@@ -68,6 +75,7 @@ void check(const NormCase& c) {
     if (untouched[at]) {
       ASSERT_EQ(got[at], 0xffff) << "wrote position " << at << ", which is nobody's";
     }
+  ASSERT_TRUE(std::isnan(got_scale[n_out])) << "wrote a scale past the last row";
   for (size_t at = c.hidden ? size_t(n_out) * c.d_model : 0; at < got_hidden.size(); ++at)
     ASSERT_TRUE(std::isnan(got_hidden[at])) << "wrote hidden element " << at;
 }
