@@ -5,12 +5,14 @@
 // product that reads a multiplies its sums by r / s, and by then r is known. s is a power of two per token, and known
 // before the row is: r of the norm before, rounded down to a power of two, over 16 (fold_scale).
 //
-// - Nothing overflows unless one addition makes an |x[k] g[k]| of 65504 * 16 (2^20, nearly) times 1 / r_before, the root
+// - Nothing overflows unless one addition makes an |x[k] g[k]| of 65504 * 16 (2^20, nearly) times 1 / r_before, the
+// root
 //   mean square that the row had. The massive activations of trained models are up to 10^5 (2^17) times the others (Sun
 //   et al. 2024). What does overflow is cut to float16's largest, and the row's r, from float32 sums, stays right.
 // - Nothing is lost: a is rounded by 2^-11 of itself at most, as it would be with r, or by 2^-25 where it is subnormal.
 //   That is 2^-25 r / s <= 2^-20 r / r_before of the normalised row, whose mean square is 1 before g: where an addition
-//   takes all but 1/32 of a row away, still 2^-15. epsilon bounds r, so that zeros leave room for what is added to them.
+//   takes all but 1/32 of a row away, still 2^-15. epsilon bounds r, so that zeros leave room for what is added to
+//   them.
 #pragma once
 
 #include <bit>

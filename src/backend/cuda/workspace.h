@@ -15,7 +15,7 @@ namespace spate::cuda {
 
 struct Workspace {
   // A token of the step a row.
-  float* residual = nullptr;   // [max_step_tokens, d_model]
+  float* residual = nullptr;  // [max_step_tokens, d_model]
   // The input of a layer's first products, permuted (activations.h): the row's RMSNorm, or all of it but the row's own
   // factor (norm_fold.h).
   __half* normed = nullptr;    // [max_step_tokens, padded_cols(d_model)]
