@@ -39,9 +39,13 @@ __device__ __forceinline__ SlotPlace slot_place(const MmaParams& p, int slot) {
 
 inline constexpr int kMaxCtaTokens = 64;
 
-// What the sums of a CTA's tokens are multiplied by (FoldedNorm), of token t at t % kMaxCtaTokens.
-__device__ __forceinline__ float* token_factors() {
-  __shared__ float factors[kMaxCtaTokens];
+// Of the CTA's tokens, of token t at t % kMaxCtaTokens.
+struct TokenFactors {
+  float of_sums[kMaxCtaTokens];     // what sums are multiplied by (FoldedNorm)
+  float next_scale[kMaxCtaTokens];  // NextNorm::scale
+};
+__device__ __forceinline__ TokenFactors& token_factors() {
+  __shared__ TokenFactors factors;
   return factors;
 }
 
@@ -50,11 +54,12 @@ __device__ __forceinline__ float* token_factors() {
 // to nothing. kLanes: that share a token, 8 to 32, the fewer the more tokens there are.
 template <int kLanes>
 __device__ __forceinline__ void prepare_token_factors(const MmaParams& p, int first, int n, int thread, int n_threads) {
-  float* factors = token_factors();
-  if (p.norm.squares == nullptr) {
-    for (int t = thread; t < n; t += n_threads) factors[(first + t) % kMaxCtaTokens] = 1;
-    return;
+  TokenFactors& factors = token_factors();
+  for (int t = thread; t < n; t += n_threads) {
+    if (p.norm.squares == nullptr) factors.of_sums[(first + t) % kMaxCtaTokens] = 1;
+    if (p.next.x != nullptr) factors.next_scale[(first + t) % kMaxCtaTokens] = __ldcg(p.next.scale + first + t);
   }
+  if (p.norm.squares == nullptr) return;
   const bool keeps_scale = blockIdx.y == 0 && blockIdx.z == 0;  // of CTAs with the same tokens one is enough
   const int lane = thread % kLanes, n_vecs = squares_stride(p.n_cols) / 4;
   const uint32_t mask = 0xffffffffu >> (32 - kLanes) << (thread % 32 / kLanes * kLanes);
@@ -72,48 +77,75 @@ __device__ __forceinline__ void prepare_token_factors(const MmaParams& p, int fi
     for (int distance = kLanes / 2; distance > 0; distance /= 2) sum += __shfl_xor_sync(mask, sum, distance);
     if (lane != 0) continue;
     const float r = rsqrtf(sum / static_cast<float>(p.n_cols) + p.norm.epsilon);
-    factors[token % kMaxCtaTokens] = r / scale;
+    factors.of_sums[token % kMaxCtaTokens] = r / scale;
     if (keeps_scale) p.norm.next_scale[token] = fold_scale(r);
   }
 }
 
-// Adds to an element of the residual and leaves what the next norm needs of it (NextNorm). Sixteen neighbouring lanes,
-// from a multiple of 16 on, have a token's rows of a panel.
-__device__ __forceinline__ void add_to_residual(const MmaParams& p, int panel, int row, int token, float value) {
-  const int n_rows = p.parts[0].n_rows, r = panel * kTileRows + row;
-  float y = 0;
-  if (r < n_rows) {
-    float* at = p.y + token * p.y_stride + r;
-    y = __ldcg(at) + value;
-    *at = y;
-    constexpr float kLargest = 65504.0f;
-    const float x = y * p.next.weight[r] * __ldcg(p.next.scale + token);
-    p.next.x[int64_t{token} * padded_cols(n_rows) + k_position(r)] =
-        __float2half_rn(fminf(fmaxf(x, -kLargest), kLargest));
-  }
+// A thread's share of a panel: one row, and tokens first, first + step, ... below n of those from first_token on.
+// Sixteen neighbouring lanes, from a multiple of 16 on, have the rows of a panel and the same tokens.
+struct RowShare {
+  int slot, row;
+  int first_token, first, n, step;
+};
+
+// Adds to rows of the residual and leaves what the next norm needs of them (NextNorm). value(token): of the addition.
+template <int kAtOnce, typename Value>
+__device__ __forceinline__ void add_to_residual(const MmaParams& p, const RowShare& share, int panel, Value&& value) {
+  const int n_rows = p.parts[0].n_rows, r = panel * kTileRows + share.row;
+  const bool exists = r < n_rows;
+  const float weight = exists ? p.next.weight[r] : 0;
   const uint32_t mask = 0xffffu << (threadIdx.x & 16);
-  float squares = y * y;
+  for (int first = share.first; first < share.n; first += kAtOnce * share.step) {
+    float y[kAtOnce], added[kAtOnce];  // read before anything is written: as many answers are under way at once
 #pragma unroll
-  for (int distance = kTileRows / 2; distance > 0; distance /= 2) squares += __shfl_xor_sync(mask, squares, distance);
-  if (row == 0) p.next.squares[int64_t{token} * squares_stride(n_rows) + panel] = squares;
+    for (int k = 0; k < kAtOnce; ++k) {
+      const int t = first + k * share.step;
+      if (t >= share.n) break;
+      y[k] = exists ? __ldcg(p.y + (share.first_token + t) * p.y_stride + r) : 0;
+      added[k] = exists ? value(t) : 0;
+    }
+#pragma unroll
+    for (int k = 0; k < kAtOnce; ++k) {
+      const int t = first + k * share.step, token = share.first_token + t;
+      if (t >= share.n) break;
+      const float sum = y[k] + added[k];
+      if (exists) {
+        p.y[token * p.y_stride + r] = sum;
+        constexpr float kLargest = 65504.0f;
+        const float x = sum * weight * token_factors().next_scale[token % kMaxCtaTokens];
+        p.next.x[int64_t{token} * padded_cols(n_rows) + k_position(r)] =
+            __float2half_rn(fminf(fmaxf(x, -kLargest), kLargest));
+      }
+      float squares = sum * sum;
+#pragma unroll
+      for (int distance = kTileRows / 2; distance > 0; distance /= 2)
+        squares += __shfl_xor_sync(mask, squares, distance);
+      if (share.row == 0) p.next.squares[int64_t{token} * squares_stride(n_rows) + panel] = squares;
+    }
+  }
 }
 
-// Writes one sum of row `row` of slot `slot` and token `token`. Sixteen neighbouring lanes, from a multiple of 16 on,
-// have the rows of a panel. Each element of y belongs to one thread of one CTA, so that an addition needs no order; as
-// an atomic one it needs no answer either.
-__device__ __forceinline__ void store_sum(const MmaParams& p, int slot, int row, int token, float sum) {
-  if (slot >= p.n_slots) return;
-  const SlotPlace place = slot_place(p, slot);
+// Writes a thread's share of the sums; sum(t): of token share.first_token + t. Each element of y belongs to one thread
+// of one CTA, so that an addition needs no order; as an atomic one it needs no answer either.
+template <int kAtOnce, typename Sum>
+__device__ __forceinline__ void store_sums(const MmaParams& p, const RowShare& share, Sum&& sum) {
+  if (share.slot >= p.n_slots) return;
+  const SlotPlace place = slot_place(p, share.slot);
   const MatmulPart& part = p.parts[place.part];
-  const float value = sum * part.factor * token_factors()[token % kMaxCtaTokens];
-  if (p.next.x != nullptr) return add_to_residual(p, place.panel, row, token, value);
-  const int r = place.panel * kTileRows + row;
+  const auto value = [&](int t) {
+    return sum(t) * part.factor * token_factors().of_sums[(share.first_token + t) % kMaxCtaTokens];
+  };
+  if (p.next.x != nullptr) return add_to_residual<kAtOnce>(p, share, place.panel, value);
+  const int r = place.panel * kTileRows + share.row;
   if (r >= part.n_rows) return;
-  float* y = p.y + token * p.y_stride + part.column + r;
-  if (p.epilogue == Epilogue::kAdd) {
-    atomicAdd(y, value);
-  } else {
-    *y = value;
+  float* y = p.y + share.first_token * p.y_stride + part.column + r;
+  for (int t = share.first; t < share.n; t += share.step) {
+    if (p.epilogue == Epilogue::kAdd) {
+      atomicAdd(y + t * p.y_stride, value(t));
+    } else {
+      y[t * p.y_stride] = value(t);
+    }
   }
 }
 
@@ -121,7 +153,7 @@ __device__ __forceinline__ void store_swiglu(const MmaParams& p, int panel, int 
                                              float up_sum) {
   const int r = panel * kTileRows + row;
   if (r >= p.parts[0].n_rows) return;
-  const float factor = token_factors()[token % kMaxCtaTokens];
+  const float factor = token_factors().of_sums[token % kMaxCtaTokens];
   const float gate = gate_sum * p.parts[0].factor * factor, up = up_sum * p.parts[1].factor * factor;
   const float product = gate / (1.0f + __expf(-gate)) * up * kFfScale;
   p.ff[token * p.ff_stride + k_position(r)] = __float2half_rn(product);
@@ -218,10 +250,15 @@ class Epilogues {
       }
       return;
     }
-    for (int i = threadIdx.x; i < n_tokens_ << rows_log2_; i += kMmaThreads) {
-      const int token = i >> rows_log2_, row = i & ((1 << rows_log2_) - 1);
-      store_sum(p_, first_slot_ + row / kTileRows, row % kTileRows, first_token_ + token, sum(token, row));
-    }
+    const int row = threadIdx.x & ((1 << rows_log2_) - 1);
+    store_sums<kOctets == 1 ? 4 : 8>(p_,
+                                     {.slot = first_slot_ + row / kTileRows,
+                                      .row = row % kTileRows,
+                                      .first_token = first_token_,
+                                      .first = static_cast<int>(threadIdx.x) >> rows_log2_,
+                                      .n = n_tokens_,
+                                      .step = kMmaThreads >> rows_log2_},
+                                     [&](int token) { return sum(token, row); });
   }
 
   const MmaParams& p_;
