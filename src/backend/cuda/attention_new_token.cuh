@@ -75,7 +75,9 @@ class NewToken {
     if constexpr (kType == KvType::kQ8_0) {
       if (lane < (kDim + kKvBlock - 1) / kKvBlock) {
         const int at = kv_scales_offset(kDim) + 2 * kv_scale_index(token, lane);
-        *reinterpret_cast<__half*>(plane + at) = *reinterpret_cast<__half*>(kept + at) = *row.scale(lane);
+        const __half scale = *row.scale(lane);
+        *reinterpret_cast<__half*>(plane + at) = scale;
+        *reinterpret_cast<__half*>(kept + at) = scale;
       }
     }
     __syncwarp();
