@@ -16,9 +16,14 @@ struct Threshold {
   int min, max;
 };
 
+constexpr std::string_view kStreamTokens = "stream_tokens", kStreamDecodeTokens = "stream_decode_tokens";
 constexpr Threshold kThresholds[] = {
-    {"gemm_min_tokens", &DeviceProfile::gemm_min_tokens, 1, 1 << 20},
+    {kStreamTokens, &DeviceProfile::stream_tokens, 0, 8},
+    {kStreamDecodeTokens, &DeviceProfile::stream_decode_tokens, 0, 8},
+    {"stream_panels_per_sm", &DeviceProfile::stream_panels_per_sm, 0, 1 << 20},
+    {"stream_shared_kib", &DeviceProfile::stream_shared_kib, 32, 227},
     {"fused_norm_tokens", &DeviceProfile::fused_norm_tokens, 0, 1 << 20},
+    {"gemm_min_tokens", &DeviceProfile::gemm_min_tokens, 1, 1 << 20},
     {"split_k_ctas_per_sm", &DeviceProfile::split_k_ctas_per_sm, 1, 32},
     {"mma_warps_m", &DeviceProfile::mma_warps_m, 0, 8},
     {"mma_split_k", &DeviceProfile::mma_split_k, 0, 16},
@@ -80,9 +85,9 @@ std::string why_none(cudaError_t code) {
   return code == cudaSuccess ? "the driver sees none" : cudaGetErrorString(code);
 }
 
-// Whether the code that runs on a device of this capability has been compiled with what dependent launches need: such
-// launches of older code would not wait.
-bool built_for_dependent_launch(int capability) {
+// Whether the code that runs on a device of this capability has been compiled with what came with capability 9.0:
+// dependent launches (older code would not wait) and bulk copies.
+bool built_for_capability_9(int capability) {
   if (capability < 90) return false;
   std::string_view left = SPATE_CUDA_ARCHITECTURES;
   for (;;) {
@@ -107,7 +112,11 @@ DeviceProfile read_properties(int device) {
   profile.memory_bytes = static_cast<int64_t>(properties.totalGlobalMem);
   profile.l2_bytes = properties.l2CacheSize;
   profile.shared_bytes_per_block = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
-  profile.dependent_launch = built_for_dependent_launch(profile.capability);
+  profile.dependent_launch = built_for_capability_9(profile.capability);
+  if (built_for_capability_9(profile.capability)) {
+    profile.stream_tokens = 8;
+    profile.stream_decode_tokens = 4;
+  }
   return profile;
 }
 
@@ -126,7 +135,7 @@ Result<void> DeviceProfile::tune(std::string_view assignment) {
   for (const Switch& either : kSwitches) {
     if (either.name != key) continue;
     if (!is_number || value < 0 || value > 1) return refuse(0, 1);
-    if (key == kDependentLaunch && value == 1 && !built_for_dependent_launch(capability))
+    if (key == kDependentLaunch && value == 1 && !built_for_capability_9(capability))
       return Error::usage(fmt::format(
           "--tune {}: {} has no such launches, or this build no code for them; they came with capability 9.0",
           assignment, name));
@@ -136,6 +145,11 @@ Result<void> DeviceProfile::tune(std::string_view assignment) {
   for (const Threshold& threshold : kThresholds) {
     if (threshold.name != key) continue;
     if (!is_number || value < threshold.min || value > threshold.max) return refuse(threshold.min, threshold.max);
+    if ((key == kStreamTokens || key == kStreamDecodeTokens) && value > 0 && !built_for_capability_9(capability))
+      return Error::usage(
+          fmt::format("--tune {}: {} has no bulk copies, or this build no code for them; they came with "
+                      "capability 9.0",
+                      assignment, name));
     this->*threshold.value = value;
     return {};
   }

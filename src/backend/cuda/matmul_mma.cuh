@@ -62,44 +62,48 @@ __device__ __forceinline__ void mma(float c[4], uint32_t a0, uint32_t a1, uint32
       : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
-// Adds the product of one tile of each panel with the activations at x_even / x_odd: a lane's ldmatrix addresses in the
-// tile's 256 columns for even and odd groups of 32 (the swizzle exchanges them).
+// Adds the product of half h of one tile of each panel with the activations at x_even / x_odd: a lane's ldmatrix
+// addresses in the half's 128 columns for even and odd groups of 32 (the swizzle exchanges them).
+template <class Tile, int h, int kOctets, int kPanels>
+__device__ __forceinline__ void multiply_half(const typename Tile::Regs (&regs)[kPanels], uint32_t x_even,
+                                              uint32_t x_odd, Sums<kOctets, kPanels>& sums) {
+  Factors factors[kPanels][2];
+#pragma unroll
+  for (int p = 0; p < kPanels; ++p) {
+    factors[p][0] = Tile::template factors<h, 0>(regs[p]);
+    factors[p][1] = Tile::template factors<h, 1>(regs[p]);
+  }
+  const auto columns32 = [&]<int c>() {
+    Half2Bits w[kPanels][2][4];
+#pragma unroll
+    for (int p = 0; p < kPanels; ++p) {
+      Tile::template weights<h, 0, c>(regs[p], factors[p][0], w[p][0]);
+      Tile::template weights<h, 1, c>(regs[p], factors[p][1], w[p][1]);
+    }
+#pragma unroll
+    for (int o = 0; o < kOctets; ++o) {
+      uint32_t b[4];
+      load_matrices(b, (c % 2 == 0 ? x_even : x_odd) + c / 2 * 8 * 16 + o * 8 * kTokenTileBytes);
+#pragma unroll
+      for (int p = 0; p < kPanels; ++p) {
+        float* sum = sums.of[p][o];
+        mma(sum, w[p][0][0], w[p][1][0], w[p][0][1], w[p][1][1], b[0], b[1]);
+        mma(sum, w[p][0][2], w[p][1][2], w[p][0][3], w[p][1][3], b[2], b[3]);
+      }
+    }
+  };
+  columns32.template operator()<0>();
+  columns32.template operator()<1>();
+  columns32.template operator()<2>();
+  columns32.template operator()<3>();
+}
+
+// The same of whole tiles and their 256 columns.
 template <class Tile, int kOctets, int kPanels>
 __device__ __forceinline__ void multiply_tiles(const typename Tile::Regs (&regs)[kPanels], uint32_t x_even,
                                                uint32_t x_odd, Sums<kOctets, kPanels>& sums) {
-  const auto half_tile = [&]<int h>() {
-    Factors factors[kPanels][2];
-#pragma unroll
-    for (int p = 0; p < kPanels; ++p) {
-      factors[p][0] = Tile::template factors<h, 0>(regs[p]);
-      factors[p][1] = Tile::template factors<h, 1>(regs[p]);
-    }
-    const auto columns32 = [&]<int c>() {
-      Half2Bits w[kPanels][2][4];
-#pragma unroll
-      for (int p = 0; p < kPanels; ++p) {
-        Tile::template weights<h, 0, c>(regs[p], factors[p][0], w[p][0]);
-        Tile::template weights<h, 1, c>(regs[p], factors[p][1], w[p][1]);
-      }
-#pragma unroll
-      for (int o = 0; o < kOctets; ++o) {
-        uint32_t b[4];
-        load_matrices(b, (c % 2 == 0 ? x_even : x_odd) + (h * 16 + c / 2 * 8) * 16 + o * 8 * kTileCols * 2);
-#pragma unroll
-        for (int p = 0; p < kPanels; ++p) {
-          float* sum = sums.of[p][o];
-          mma(sum, w[p][0][0], w[p][1][0], w[p][0][1], w[p][1][1], b[0], b[1]);
-          mma(sum, w[p][0][2], w[p][1][2], w[p][0][3], w[p][1][3], b[2], b[3]);
-        }
-      }
-    };
-    columns32.template operator()<0>();
-    columns32.template operator()<1>();
-    columns32.template operator()<2>();
-    columns32.template operator()<3>();
-  };
-  half_tile.template operator()<0>();
-  half_tile.template operator()<1>();
+  multiply_half<Tile, 0>(regs, x_even, x_odd, sums);
+  multiply_half<Tile, 1>(regs, x_even + kTokenTileBytes / 2, x_odd + kTokenTileBytes / 2, sums);
 }
 
 // Where a slot's tiles are; null for a slot past the last.
@@ -113,12 +117,13 @@ __device__ __forceinline__ const std::byte* slot_tiles(const MmaParams& p, int s
 struct ActivationCopy {
   const __half* x;  // of the CTA's first token and first tile
   int x_stride, tokens_log2, n_tokens;
+  int n_warps = kMmaWarps;  // that share the work
 
   // Tiles [first, first + n) to `to`. A warp copies a token's columns of a tile; room for tokens that do not exist gets
   // an existing one's.
   __device__ void tiles(int first, int n, uint32_t to) const {
     const int lane = threadIdx.x % 32;
-    for (int row = threadIdx.x / 32; row < n << tokens_log2; row += kMmaWarps) {
+    for (int row = threadIdx.x / 32; row < n << tokens_log2; row += n_warps) {
       const int tile = row >> tokens_log2, token = row & ((1 << tokens_log2) - 1);
       copy16_async(to + row * kTokenTileBytes + (lane ^ (token & 7)) * 16,
                    x + int64_t{min(token, n_tokens - 1)} * x_stride + (first + tile) * kTileCols + lane * 8);

@@ -4,6 +4,7 @@
 #include <bit>
 
 #include "backend/cuda/matmul_few.cuh"
+#include "backend/cuda/matmul_stream.cuh"
 
 namespace spate::cuda {
 
@@ -106,6 +107,55 @@ MmaPlan plan_mma(const MmaShape& shape, const MmaMemory& memory, const DevicePro
   plan.split_k = std::max(plan.split_k, min_split);
   plan.shared_bytes = shared_bytes(plan.tier, shape.n_tokens, ceil_div(shape.n_k_tiles, plan.split_k), warps_m);
   return plan;
+}
+
+namespace {
+
+// The length of segments with which the CTA that has most panels is done soonest, if a segment costs a quarter of a
+// chunk besides its chunks.
+void cut_segments(StreamShape& shape, int n_chunks, int most_panels) {
+  constexpr int kLongest = 8;
+  const int shortest = ceil_div(n_chunks, shape.n_warps);
+  int least = 0;
+  for (int chunks = shortest; chunks <= std::max(shortest, kLongest); ++chunks) {
+    const int n_segments = ceil_div(n_chunks, chunks);
+    const int cost = ceil_div(most_panels * n_segments, shape.n_warps) * (4 * chunks + 1);
+    if (least != 0 && cost >= least) continue;
+    least = cost;
+    shape.segment_chunks = chunks;
+    shape.n_segments = n_segments;
+  }
+  // Twice the panels that the warps are at, so that the sums of the last round are finished beside this one's.
+  const int panels_at_once = ceil_div(shape.n_warps, shape.n_segments);
+  shape.places_log2 = std::max<int>(2, std::bit_width(static_cast<unsigned>(2 * panels_at_once - 1)));
+}
+
+}  // namespace
+
+StreamPlan plan_stream(const MmaShape& shape, StreamChunk chunk, const DeviceProfile& profile) {
+  const bool decodes = !chunk.is_float;
+  // Weights that need no decoding are read at 93 % of the memory's rate here, at best 90 in CTAs that come and go.
+  // Those that do want twice 16 warps on an SM, and come here only where a CTA has few panels, whose ends cost more
+  // than the warps do: attention output and down of an 8B model, 0.9 times the time.
+  if (shape.n_tokens > (decodes ? profile.stream_decode_tokens : profile.stream_tokens)) return {};
+  if (decodes && shape.n_slots > profile.stream_panels_per_sm * profile.n_sms) return {};
+  const int tokens_log2 = shared_tokens_log2(1, shape.n_tokens);
+  const int slots_per_group = shape.swiglu ? 2 : 1, n_groups = shape.n_slots / slots_per_group;
+  const int n_ctas = std::min(profile.n_sms, n_groups);
+  // Half of an SM's memory, so that the next product's CTA can fill its rings beside this one; else what there is.
+  for (const int budget : {profile.stream_shared_kib << 10, profile.shared_bytes_per_block - 1024}) {
+    for (int n_warps = kMaxStreamWarps; n_warps >= (decodes ? kMaxStreamWarps : 4); n_warps -= 2) {
+      StreamPlan plan{.shape = {.n_warps = n_warps, .n_stages = 8, .chunk_bytes = chunk.n_bytes},
+                      .n_ctas = n_ctas,
+                      .shared_bytes = 0};
+      cut_segments(plan.shape, shape.n_k_tiles * chunk.per_tile, ceil_div(n_groups, n_ctas) * slots_per_group);
+      do plan.shared_bytes = StreamLayout::of(plan.shape, shape.n_k_tiles, tokens_log2).n_bytes;
+      while (plan.shared_bytes > budget && --plan.shape.n_stages >= 2);
+      if (plan.shared_bytes <= budget) return plan;
+    }
+    if (decodes) break;
+  }
+  return {};
 }
 
 MmaMemory mma_memory(int max_slots, const DeviceProfile& profile) {

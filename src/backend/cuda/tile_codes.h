@@ -18,10 +18,10 @@
 
 namespace spate::cuda {
 
-struct Words2 {
+struct alignas(8) Words2 {
   uint32_t w[2];
 };
-struct Words4 {
+struct alignas(16) Words4 {
   uint32_t w[4];
 };
 
@@ -62,6 +62,26 @@ inline uint32_t load_as(const std::byte* at) {
 }
 #endif
 
+// The same from a tile that lies in shared memory.
+struct SharedBytes {
+  const std::byte* at;
+  SPATE_HD SharedBytes operator+(int64_t n_bytes) const { return {at + n_bytes}; }
+};
+template <typename T>
+SPATE_HD inline T load_shared(SharedBytes from) {
+  return *reinterpret_cast<const T*>(from.at);
+}
+SPATE_HD inline Words4 load4(SharedBytes from) {
+  return load_shared<Words4>(from);
+}
+SPATE_HD inline Words2 load2(SharedBytes from) {
+  return load_shared<Words2>(from);
+}
+template <typename T>
+SPATE_HD inline uint32_t load_as(SharedBytes from) {
+  return load_shared<T>(from);
+}
+
 template <typename T>
 SPATE_HD inline void store_as(std::byte* at, T value) {
   memcpy(at, &value, sizeof value);
@@ -100,6 +120,17 @@ struct LaneCursor {
   }
 };
 
+// The same of a tile in shared memory, 16-byte aligned.
+struct SharedCursor {
+  SharedBytes at16, at8, at4, at2, at1;
+  SharedBytes quad8, quad4;
+
+  SPATE_HD static SharedCursor at(const std::byte* tile, int lane) {
+    return {{tile + 16 * lane}, {tile + 8 * lane},     {tile + 4 * lane},    {tile + 2 * lane},
+            {tile + lane},      {tile + lane / 4 * 8}, {tile + lane / 4 * 4}};
+  }
+};
+
 // Bit `index` of each half of `plane` moved to bit `kTo`, other bits whatever they are.
 template <int kFrom, int kTo>
 SPATE_HD inline uint32_t moved(uint32_t plane) {
@@ -122,7 +153,8 @@ struct NibbleCodes {
     Words4 high[kHighBits == 0 ? 1 : kHighBits];  // one bit: a word a cell; two: two words a cell
   };
 
-  SPATE_HD static Regs load(const LaneCursor& c) {
+  template <class Cursor>
+  SPATE_HD static Regs load(const Cursor& c) {
     Regs r;
     for (int cell = 0; cell < 4; ++cell) r.low[cell] = load4(c.at16 + 512 * cell);
     for (int i = 0; i < kHighBits; ++i) r.high[i] = load4(c.at16 + kLowBytes + 512 * i);
@@ -180,7 +212,8 @@ struct TwoBitCodes {
     Words4 high[1];  // a word a cell
   };
 
-  SPATE_HD static Regs load(const LaneCursor& c) {
+  template <class Cursor>
+  SPATE_HD static Regs load(const Cursor& c) {
     Regs r;
     for (int h = 0; h < 2; ++h) r.low[h] = load4(c.at16 + 512 * h);
     if constexpr (kHighBits == 1) r.high[0] = load4(c.at16 + kLowBytes);
@@ -230,7 +263,8 @@ struct LevelCodes {
     Words4 word[4];
   };
 
-  SPATE_HD static Regs load(const LaneCursor& c) {
+  template <class Cursor>
+  SPATE_HD static Regs load(const Cursor& c) {
     Regs r;
     for (int cell = 0; cell < 4; ++cell) r.word[cell] = load4(c.at16 + 512 * cell);
     return r;
@@ -272,7 +306,8 @@ struct ByteCodes {
     Words4 word[8];  // two a cell
   };
 
-  SPATE_HD static Regs load(const LaneCursor& c) {
+  template <class Cursor>
+  SPATE_HD static Regs load(const Cursor& c) {
     Regs r;
     for (int i = 0; i < 8; ++i) r.word[i] = load4(c.at16 + 512 * i);
     return r;

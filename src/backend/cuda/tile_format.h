@@ -33,7 +33,10 @@ struct PackedTile {
     typename Scales::Regs scales;
   };
 
-  SPATE_HD static Regs load(const LaneCursor& c) { return {Codes::load(c), Scales::template load<Codes::kBytes>(c)}; }
+  template <class Cursor>
+  SPATE_HD static Regs load(const Cursor& c) {
+    return {Codes::load(c), Scales::template load<Codes::kBytes>(c)};
+  }
 
   template <int h, int rh>
   SPATE_HD static Factors factors(const Regs& r) {
@@ -68,7 +71,8 @@ struct HalfTile {
     Words4 word[16];  // four a cell, columns in order
   };
 
-  SPATE_HD static Regs load(const LaneCursor& c) {
+  template <class Cursor>
+  SPATE_HD static Regs load(const Cursor& c) {
     Regs r;
     for (int i = 0; i < 16; ++i) r.word[i] = load4(c.at16 + 512 * i);
     return r;

@@ -40,8 +40,8 @@ struct ScalePer32 {
   static constexpr bool kAddend = false;
   using Regs = Words2;  // by h: rows g and g + 8
 
-  template <int kAt>
-  SPATE_HD static Regs load(const LaneCursor& c) {
+  template <int kAt, class Cursor>
+  SPATE_HD static Regs load(const Cursor& c) {
     return load2(c.at8 + kAt);
   }
 
@@ -65,8 +65,8 @@ struct ScaleAndOffsetPer32 {
   static constexpr bool kAddend = true;
   using Regs = Words4;  // by cell
 
-  template <int kAt>
-  SPATE_HD static Regs load(const LaneCursor& c) {
+  template <int kAt, class Cursor>
+  SPATE_HD static Regs load(const Cursor& c) {
     return load4(c.at16 + kAt);
   }
 
@@ -90,8 +90,8 @@ struct Bits48 {
   uint32_t first;
   uint32_t rest;
 
-  template <int kAt>
-  SPATE_HD static Bits48 load(const LaneCursor& c) {
+  template <int kAt, class Cursor>
+  SPATE_HD static Bits48 load(const Cursor& c) {
     return {load_as<uint32_t>(c.at4 + kAt), load_as<uint16_t>(c.at2 + kAt + 128)};
   }
   // Row rh's 24 bits; what stands above them is not cleared.
@@ -109,8 +109,8 @@ struct Bits48 {
 // The f16 d of rows g and g + 8, one value for all lanes of a quad.
 struct RowScale {
   static constexpr int kBytes = 32;
-  template <int kAt>
-  SPATE_HD static Half2Bits load(const LaneCursor& c) {
+  template <int kAt, class Cursor>
+  SPATE_HD static Half2Bits load(const Cursor& c) {
     return load_as<uint32_t>(c.quad4 + kAt);
   }
   template <int rh>
@@ -126,8 +126,8 @@ struct RowScale {
 // The f16 d and dmin of rows g and g + 8, as (d, -dmin).
 struct RowScaleAndMinimum {
   static constexpr int kBytes = 64;
-  template <int kAt>
-  SPATE_HD static Words2 load(const LaneCursor& c) {
+  template <int kAt, class Cursor>
+  SPATE_HD static Words2 load(const Cursor& c) {
     return load2(c.quad8 + kAt);
   }
   SPATE_HD static void pack(const LaneScales& cells, float power, int lane, std::byte* at) {
@@ -148,8 +148,8 @@ struct SixBitPairsPer32 {
     Bits48 bits;
   };
 
-  template <int kAt>
-  SPATE_HD static Regs load(const LaneCursor& c) {
+  template <int kAt, class Cursor>
+  SPATE_HD static Regs load(const Cursor& c) {
     return {RowScaleAndMinimum::load<kAt>(c), Bits48::load<kAt + RowScaleAndMinimum::kBytes>(c)};
   }
 
@@ -182,8 +182,8 @@ struct BytePer16 {
     Words2 scales;  // by rh: bytes 2 h, 2 h + 1
   };
 
-  template <int kAt>
-  SPATE_HD static Regs load(const LaneCursor& c) {
+  template <int kAt, class Cursor>
+  SPATE_HD static Regs load(const Cursor& c) {
     return {RowScale::load<kAt>(c), load2(c.at8 + kAt + RowScale::kBytes)};
   }
 
@@ -212,8 +212,8 @@ struct NibblePairsPer16 {
     Words2 scales;  // by rh: bytes 2 h, 2 h + 1, low nibble scale, high nibble minimum
   };
 
-  template <int kAt>
-  SPATE_HD static Regs load(const LaneCursor& c) {
+  template <int kAt, class Cursor>
+  SPATE_HD static Regs load(const Cursor& c) {
     return {RowScaleAndMinimum::load<kAt>(c), load2(c.at8 + kAt + RowScaleAndMinimum::kBytes)};
   }
 
@@ -244,8 +244,8 @@ struct SixBitsPer16 {
     Bits48 bits;
   };
 
-  template <int kAt>
-  SPATE_HD static Regs load(const LaneCursor& c) {
+  template <int kAt, class Cursor>
+  SPATE_HD static Regs load(const Cursor& c) {
     return {RowScale::load<kAt>(c), Bits48::load<kAt + RowScale::kBytes>(c)};
   }
 
@@ -277,8 +277,8 @@ struct SixBitsPer32 {
     uint32_t bits;  // 12 by rh, of these 6 by h
   };
 
-  template <int kAt>
-  SPATE_HD static Regs load(const LaneCursor& c) {
+  template <int kAt, class Cursor>
+  SPATE_HD static Regs load(const Cursor& c) {
     constexpr int kBits = kAt + RowScale::kBytes;
     return {RowScale::load<kAt>(c), load_as<uint16_t>(c.at2 + kBits) | load_as<uint8_t>(c.at1 + kBits + 64) << 16};
   }

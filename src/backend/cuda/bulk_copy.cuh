@@ -1,0 +1,66 @@
+// Bulk copies from global to shared memory and the barriers that tell of their arrival (PTX: cp.async.bulk, mbarrier;
+// compute capability 9.0). Addresses are shared-space addresses; a barrier is 8 bytes, aligned.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace spate::cuda {
+
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+#define SPATE_HAS_BULK_COPY 1
+#else
+#define SPATE_HAS_BULK_COPY 0
+#endif
+
+#if SPATE_HAS_BULK_COPY
+
+// A phase of the barrier ends when n_arrivals threads have arrived and all bytes announced have come.
+__device__ __forceinline__ void barrier_init(uint32_t barrier, int n_arrivals) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(n_arrivals) : "memory");
+}
+
+// Makes initialised barriers visible to the unit that carries out bulk copies.
+__device__ __forceinline__ void publish_barriers() {
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
+
+__device__ __forceinline__ void barrier_arrive(uint32_t barrier) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
+}
+
+// Blocks until the phase of this parity has ended; the phases of a fresh barrier are 0, 1, 0, ..., and the one "before
+// the first", of parity 1, has.
+__device__ __forceinline__ void barrier_wait(uint32_t barrier, uint32_t parity) {
+  asm volatile(
+      "{\n"
+      ".reg .pred done;\n"
+      "again: mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
+      "@!done bra again;\n"
+      "}" ::"r"(barrier),
+      "r"(parity)
+      : "memory");
+}
+
+// A word of shared memory with which threads of a CTA hand over what else they wrote there.
+__device__ __forceinline__ void store_release(uint32_t address, uint32_t value) {
+  asm volatile("st.release.cta.shared::cta.u32 [%0], %1;" ::"r"(address), "r"(value) : "memory");
+}
+__device__ __forceinline__ uint32_t load_acquire(uint32_t address) {
+  uint32_t value;
+  asm volatile("ld.acquire.cta.shared::cta.u32 %0, [%1];" : "=r"(value) : "r"(address) : "memory");
+  return value;
+}
+
+// One thread: arrives at the barrier and lets n_bytes (a multiple of 16; both addresses too) come by themselves.
+__device__ __forceinline__ void copy_bulk(uint32_t to_shared, const std::byte* from, int n_bytes, uint32_t barrier) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(n_bytes) : "memory");
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to_shared),
+      "l"(from), "r"(n_bytes), "r"(barrier)
+      : "memory");
+}
+
+#endif  // SPATE_HAS_BULK_COPY
+
+}  // namespace spate::cuda

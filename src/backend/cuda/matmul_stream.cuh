@@ -1,0 +1,320 @@
+// The product of 1 to 8 tokens with quantised weights, for devices with bulk copies: the tensor-core product of
+// matmul_mma.cuh by CTAs that stay, one an SM, each with its share of the panels.
+//
+// A panel's K is cut into segments of some chunks. The CTA's segments (all of its first panel, then of its second, ...)
+// go round the multiplying warps, each of which has a ring of chunks in shared memory, filled by bulk copies that it
+// starts itself. So memory is read without a pause over the ends of panels, and before the kernel's predecessor has
+// ended: what fits the rings of all SMs (10 MB on an H200) is there when the activations are. A warp leaves its sums of
+// a segment in shared memory and goes on; two further warps add them up, in order, and write them. Nobody waits at a
+// barrier of the CTA.
+#pragma once
+
+#include "backend/cuda/bulk_copy.cuh"
+#include "backend/cuda/matmul_mma.cuh"
+
+namespace spate::cuda {
+
+inline constexpr int kMaxStreamWarps = 14;  // that multiply
+inline constexpr int kFinishers = 2;        // warps that write
+
+// A chunk is a tile, or, of float16, half of one: smaller rings for more warps.
+template <class Tile>
+inline constexpr int kChunksPerTile = Tile::kBytes >= 8192 ? 2 : 1;
+
+// Where things lie in a CTA's shared memory: the activations of all columns, the rings, the sums, the barriers.
+struct StreamLayout {
+  int ring, ring_of_warp, sums, barriers, n_bytes;  // the first is 0: activations
+
+  SPATE_HD static StreamLayout of(const StreamShape& shape, int n_k_tiles, int tokens_log2) {
+    StreamLayout at{};
+    at.ring = (n_k_tiles * kTokenTileBytes) << tokens_log2;
+    at.ring_of_warp = shape.n_stages * shape.chunk_bytes;
+    at.sums = at.ring + shape.n_warps * at.ring_of_warp;
+    at.barriers = at.sums + ((shape.n_segments * kTileRows * 4) << (shape.places_log2 + tokens_log2));
+    at.n_bytes = at.barriers + 8 * shape.n_warps * shape.n_stages + (16 << shape.places_log2);
+    return at;
+  }
+};
+
+#ifdef __CUDACC__
+#if SPATE_HAS_BULK_COPY
+
+// A warp's place among its CTA's segments: `segment` of the CTA's i-th slot.
+struct SegmentWalk {
+  int i, segment;
+
+  __device__ static SegmentWalk first(int warp, const StreamShape& shape) {
+    return {warp / shape.n_segments, warp % shape.n_segments};
+  }
+  __device__ void advance(const StreamShape& shape) {
+    for (segment += shape.n_warps; segment >= shape.n_segments; segment -= shape.n_segments) ++i;
+  }
+  __device__ int first_chunk(const StreamShape& shape) const { return segment * shape.segment_chunks; }
+  // Of a panel of n_chunks.
+  __device__ int chunks(const StreamShape& shape, int n_chunks) const {
+    return min(shape.segment_chunks, n_chunks - first_chunk(shape));
+  }
+};
+
+// The CTA's slots: every gridDim.x-th, from its own number on; of SwiGLU's, every such pair of gate and up.
+struct CtaSlots {
+  int n;
+  bool pairs;
+
+  __device__ explicit CtaSlots(const MmaParams& p) : pairs(p.epilogue == Epilogue::kSwiGlu) {
+    const int n_groups = pairs ? p.n_slots / 2 : p.n_slots;
+    const int mine = (n_groups - static_cast<int>(blockIdx.x) + static_cast<int>(gridDim.x) - 1) / gridDim.x;
+    n = pairs ? 2 * mine : mine;
+  }
+  __device__ int operator[](int i) const {
+    const int stride = static_cast<int>(gridDim.x), first = static_cast<int>(blockIdx.x);
+    return pairs ? 2 * (first + i / 2 * stride) + i % 2 : first + i * stride;
+  }
+};
+
+// Whether a slot's tiles are of the kernel's second format.
+template <class Tile, class SecondTile>
+__device__ __forceinline__ bool has_second_format(const MmaParams& p, int slot) {
+  if constexpr (std::is_same_v<Tile, SecondTile>) return false;
+  return p.parts[slot_place(p, slot).part].second;
+}
+
+// A warp's ring: the weights of the chunks ahead of it. Both formats of a kernel cut a tile into as many chunks.
+template <class Tile, class SecondTile>
+class ChunkRing {
+ public:
+  static constexpr int kChunks = kChunksPerTile<Tile>;
+  static_assert(kChunks == kChunksPerTile<SecondTile>);
+
+  __device__ ChunkRing(const MmaParams& p, const CtaSlots& slots, const StreamLayout& at, std::byte* shared, int warp)
+      : p_(p),
+        slots_(slots),
+        next_(SegmentWalk::first(warp, p.stream)),
+        ring_(shared + at.ring + warp * at.ring_of_warp) {
+    barriers_ = shared_address(shared) + at.barriers + 8 * warp * p.stream.n_stages;
+    if (threadIdx.x % 32 == 0) {
+      for (int i = 0; i < p.stream.n_stages; ++i) barrier_init(barriers_ + 8 * i, 1);
+      publish_barriers();
+    }
+    __syncwarp();
+    begin_segment();
+    for (int i = 0; i < p.stream.n_stages; ++i) fill(i);
+  }
+
+  // The current stage, once its chunk has come.
+  __device__ const std::byte* wait() const {
+    barrier_wait(barriers_ + 8 * stage_, phase_);
+    return ring_ + stage_ * p_.stream.chunk_bytes;
+  }
+
+  // The warp has read the current stage: it gets the next chunk that has no place yet.
+  __device__ void refill() {
+    __syncwarp();
+    fill(stage_);
+    if (++stage_ == p_.stream.n_stages) {
+      stage_ = 0;
+      phase_ ^= 1;
+    }
+  }
+
+ private:
+  __device__ void begin_segment() {
+    left_ = 0;
+    if (next_.i >= slots_.n) return;
+    const int slot = slots_[next_.i];
+    const SlotPlace place = slot_place(p_, slot);
+    n_bytes_ = (has_second_format<Tile, SecondTile>(p_, slot) ? SecondTile::kBytes : Tile::kBytes) / kChunks;
+    const int n_chunks = p_.n_k_tiles * kChunks;
+    from_ = p_.parts[place.part].tiles + (int64_t{place.panel} * n_chunks + next_.first_chunk(p_.stream)) * n_bytes_;
+    left_ = next_.chunks(p_.stream, n_chunks);
+  }
+
+  __device__ void fill(int stage) {
+    if (left_ == 0) return;
+    if (threadIdx.x % 32 == 0)
+      copy_bulk(shared_address(ring_) + stage * p_.stream.chunk_bytes, from_, n_bytes_, barriers_ + 8 * stage);
+    from_ += n_bytes_;
+    if (--left_ == 0) {
+      next_.advance(p_.stream);
+      begin_segment();
+    }
+  }
+
+  const MmaParams& p_;
+  const CtaSlots& slots_;
+  SegmentWalk next_;  // whose chunks come next, from from_ on
+  const std::byte* from_ = nullptr;
+  int n_bytes_ = 0, left_ = 0;
+  std::byte* ring_;
+  uint32_t barriers_;
+  int stage_ = 0;
+  uint32_t phase_ = 0;
+};
+
+// Where the sums of panels are collected: 2^places_log2 of them at once, [segment][token][row] each, the CTA's i-th
+// slot in place i modulo that.
+class PanelSums {
+ public:
+  __device__ PanelSums(const MmaParams& p, const StreamLayout& at, std::byte* shared, int tokens_log2)
+      : p_(p),
+        sums_(reinterpret_cast<float*>(shared + at.sums)),
+        full_(shared_address(shared) + at.barriers + 8 * p.stream.n_warps * p.stream.n_stages),
+        n_finished_(full_ + (8 << p.stream.places_log2)),
+        tokens_log2_(tokens_log2) {}
+
+  // One thread, before a barrier of the CTA.
+  __device__ void init() const {
+    for (int i = 0; i < 1 << p_.stream.places_log2; ++i) {
+      barrier_init(full_ + 8 * i, p_.stream.n_segments);
+      store_release(n_finished_ + 4 * i, 0);
+    }
+  }
+
+  // Leaves a warp's sums of a segment of the CTA's i-th slot, once the slots before it in this place are finished. A
+  // count tells, not a barrier's parity: a warp may be two rounds ahead of the slowest.
+  __device__ void add(int i, int segment, const Sums<1, 1>& sums) const {
+    while (load_acquire(n_finished_ + 4 * place(i)) < round(i)) {
+    }
+    const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+    float* to = of(i) + (segment * kTileRows << tokens_log2_) + g;
+    const float* from = sums.of[0][0];
+    if (2 * t < 1 << tokens_log2_) {
+      to[2 * t * kTileRows] = from[0];
+      to[2 * t * kTileRows + 8] = from[2];
+    }
+    if (2 * t + 1 < 1 << tokens_log2_) {
+      to[(2 * t + 1) * kTileRows] = from[1];
+      to[(2 * t + 1) * kTileRows + 8] = from[3];
+    }
+    __syncwarp();
+    if (lane == 0) barrier_arrive(full_ + 8 * place(i));
+  }
+
+  // Writes every kFinishers-th of the CTA's slots, of SwiGLU's pairs, as their sums become complete.
+  __device__ void finish_all(const CtaSlots& slots, int finisher) const {
+    const int lane = threadIdx.x % 32, row = lane % kTileRows;
+    if (slots.pairs) {
+      for (int i = 2 * finisher; i < slots.n; i += 2 * kFinishers) {
+        const int panel = slots[i] / 2;
+        wait_full(i);
+        wait_full(i + 1);
+        for (int token = lane / kTileRows; token < p_.n_tokens; token += 2)
+          store_swiglu(p_, panel, row, token, sum(i, token, row), sum(i + 1, token, row));
+        release(i);
+        release(i + 1);
+      }
+      return;
+    }
+    for (int i = finisher; i < slots.n; i += kFinishers) {
+      const int slot = slots[i];
+      wait_full(i);
+      store_sums<2>(p_, {slot, row, 0, lane / kTileRows, p_.n_tokens, 2},
+                    [&](int token) { return sum(i, token, row); });
+      release(i);
+    }
+  }
+
+ private:
+  __device__ int place(int i) const { return i & ((1 << p_.stream.places_log2) - 1); }
+  __device__ uint32_t round(int i) const { return i >> p_.stream.places_log2; }
+  __device__ float* of(int i) const { return sums_ + (place(i) * p_.stream.n_segments * kTileRows << tokens_log2_); }
+  __device__ void wait_full(int i) const { barrier_wait(full_ + 8 * place(i), round(i) & 1); }
+  __device__ void release(int i) const {
+    __syncwarp();
+    if (threadIdx.x % 32 == 0) store_release(n_finished_ + 4 * place(i), round(i) + 1);
+  }
+  __device__ float sum(int i, int token, int row) const {
+    const float* from = of(i) + token * kTileRows + row;
+    float total = 0;
+#pragma unroll 4
+    for (int s = 0; s < p_.stream.n_segments; ++s) total += from[s * kTileRows << tokens_log2_];
+    return total;
+  }
+
+  const MmaParams& p_;
+  float* sums_;
+  uint32_t full_;        // barriers, by place
+  uint32_t n_finished_;  // counts, by place
+  int tokens_log2_;
+};
+
+// A tile that fits registers leaves its place before it is multiplied; larger ones are read as they are multiplied.
+// x_even, x_odd: of the chunk's columns.
+template <class Tile, class Ring>
+__device__ __forceinline__ void multiply_chunk(Ring& ring, uint32_t x_even, uint32_t x_odd, Sums<1, 1>& sums) {
+  constexpr bool kFitsRegisters = Tile::kBytes < 3072;
+  // Of half a tile, what lies behind it is never used, and so never read.
+  const typename Tile::Regs regs[1] = {Tile::load(SharedCursor::at(ring.wait(), threadIdx.x % 32))};
+  if constexpr (kFitsRegisters) ring.refill();
+  if constexpr (kChunksPerTile<Tile> == 2) {
+    multiply_half<Tile, 0>(regs, x_even, x_odd, sums);
+  } else {
+    multiply_tiles<Tile>(regs, x_even, x_odd, sums);
+  }
+  if constexpr (!kFitsRegisters) ring.refill();
+}
+
+// A multiplying warp's work; x: the CTA's activations.
+template <class Tile, class SecondTile>
+__device__ __forceinline__ void multiply_all(const MmaParams& p, const CtaSlots& slots, const PanelSums& panels,
+                                             const ActivationAddress& x, int tokens_log2, int warp,
+                                             ChunkRing<Tile, SecondTile>& ring) {
+  constexpr int kChunks = kChunksPerTile<Tile>;
+  const int n_chunks = p.n_k_tiles * kChunks;
+  for (SegmentWalk walk = SegmentWalk::first(warp, p.stream); walk.i < slots.n; walk.advance(p.stream)) {
+    const bool second = has_second_format<Tile, SecondTile>(p, slots[walk.i]);
+    Sums<1, 1> sums = {};
+    int chunk = walk.first_chunk(p.stream);
+    for (const int end = chunk + walk.chunks(p.stream, n_chunks); chunk < end; ++chunk) {
+      const uint32_t offset =
+          ((chunk / kChunks * kTokenTileBytes) << tokens_log2) + chunk % kChunks * (kTokenTileBytes / 2);
+      if (second) {
+        multiply_chunk<SecondTile>(ring, x.even + offset, x.odd + offset, sums);
+      } else {
+        multiply_chunk<Tile>(ring, x.even + offset, x.odd + offset, sums);
+      }
+    }
+    panels.add(walk.i, walk.segment, sums);
+  }
+}
+
+#endif  // SPATE_HAS_BULK_COPY
+
+// Launched on devices with bulk copies alone (DeviceProfile::stream_max_tokens).
+template <class Tile, class SecondTile>
+__global__ void __launch_bounds__(32 * (kMaxStreamWarps + kFinishers), 2)
+    matmul_stream_kernel(const __grid_constant__ MmaParams p) {
+#if SPATE_HAS_BULK_COPY
+  extern __shared__ __align__(128) std::byte shared[];
+  release_successor();
+  const int warp = threadIdx.x / 32, tokens_log2 = shared_tokens_log2(1, p.n_tokens);
+  const StreamLayout at = StreamLayout::of(p.stream, p.n_k_tiles, tokens_log2);
+  const CtaSlots slots(p);
+  const PanelSums panels(p, at, shared, tokens_log2);
+  if (warp >= p.stream.n_warps) {
+    if (threadIdx.x == 32 * p.stream.n_warps) panels.init();
+    wait_for_predecessor();
+    prepare_token_factors<32>(p, 0, p.n_tokens, threadIdx.x - 32 * p.stream.n_warps, 32 * kFinishers);
+    __syncthreads();
+    panels.finish_all(slots, warp - p.stream.n_warps);
+    return;
+  }
+  ChunkRing<Tile, SecondTile> ring(p, slots, at, shared, warp);
+  const uint32_t base = shared_address(shared);
+  wait_for_predecessor();
+  const ActivationCopy copy{.x = p.x,
+                            .x_stride = p.x_stride,
+                            .tokens_log2 = tokens_log2,
+                            .n_tokens = p.n_tokens,
+                            .n_warps = p.stream.n_warps};
+  copy.tiles(0, p.n_k_tiles, base);
+  commit_copies();
+  wait_for_copies<0>();
+  __syncthreads();
+  multiply_all(p, slots, panels, ActivationAddress(base, 0, tokens_log2), tokens_log2, warp, ring);
+#endif
+}
+
+#endif  // __CUDACC__
+
+}  // namespace spate::cuda
