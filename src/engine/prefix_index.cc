@@ -18,7 +18,7 @@ uint64_t mix(uint64_t x) {
 
 }  // namespace
 
-PrefixIndex::PrefixIndex(int n_pages) : nodes_(n_pages) {
+PrefixIndex::PrefixIndex(int n_pages, uint64_t key_mask) : key_mask_(key_mask), nodes_(n_pages) {
   std::random_device random;
   seed_ = uint64_t{random()} << 32 | random();
 }
@@ -26,7 +26,7 @@ PrefixIndex::PrefixIndex(int n_pages) : nodes_(n_pages) {
 uint64_t PrefixIndex::key_of(int32_t parent, std::span<const int32_t> tokens, std::string_view salt) const {
   uint64_t key = parent == kRoot ? mix(seed_ ^ std::hash<std::string_view>()(salt)) : nodes_[parent].key;
   for (const int32_t token : tokens) key = mix(key + static_cast<uint32_t>(token) + 0x9E3779B97F4A7C15ull);
-  return key;
+  return key & key_mask_;
 }
 
 int32_t PrefixIndex::find(int32_t parent, std::span<const int32_t> tokens, std::string_view salt) const {

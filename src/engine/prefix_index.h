@@ -22,7 +22,8 @@ class PrefixIndex {
   static constexpr int32_t kRoot = -1;  // the parent of a first page
   static constexpr int32_t kNone = -1;
 
-  explicit PrefixIndex(int n_pages);
+  // key_mask: the bits of a key that count; a test that gives none makes all keys collide.
+  explicit PrefixIndex(int n_pages, uint64_t key_mask = ~uint64_t{0});
 
   // The page that holds these kPageTokens tokens below `parent`; kNone where there is none. salt: of the root.
   int32_t find(int32_t parent, std::span<const int32_t> tokens, std::string_view salt) const;
@@ -50,6 +51,7 @@ class PrefixIndex {
   };
   uint64_t key_of(int32_t parent, std::span<const int32_t> tokens, std::string_view salt) const;
 
+  uint64_t key_mask_;
   uint64_t seed_;            // drawn at random: nobody can prepare prompts whose keys collide
   std::vector<Node> nodes_;  // [n_pages]
   std::unordered_multimap<uint64_t, int32_t> by_key_;

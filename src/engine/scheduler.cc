@@ -200,6 +200,7 @@ bool Scheduler::admit(StepPlan& plan, const std::shared_ptr<Sequence>& sequence)
   if (pages_for(s.n_planned + 1) > static_cast<int>(s.pages.size()) && pages_.allocate(1, s.pages) == 0) {
     pages_.release(s.pages, 0);
     s.pages.clear();
+    s.n_published = s.n_planned = 0;
     return false;
   }
   std::vector<int32_t> slot;

@@ -38,7 +38,7 @@ class StepTimes {
   static constexpr int kFewestSamples = 3;  // of a median
   static constexpr int kFreshSteps = 128;   // a median is measured again when this many steps were mixed since
   static constexpr int kFirstChunk = 64;    // tokens
-  static constexpr int kLeastChunk = 16;    // tokens; prompts get on even where they cost more than the limit
+  static constexpr int kLeastChunk = 8;    // tokens; prompts get on even where they cost more than the limit
 
  private:
   struct Samples {

@@ -63,6 +63,7 @@ class FakeExecutor : public Executor {
   DrawFunction draw;
   std::optional<StepId> fail_at;                     // this step's wait() and all later ones fail
   std::function<void(const StepBatch&)> on_enqueue;  // looks at each batch
+  std::function<void(const StepBatch&)> on_wait;     // and again when it runs
 
   const ExecutorLimits& limits() const override { return limits_; }
   std::string description() const override { return "fake"; }
@@ -93,6 +94,7 @@ class FakeExecutor : public Executor {
     EXPECT_EQ(queue_.front().id, id) << "steps are waited for in order";
     const Step step = std::move(queue_.front());
     queue_.pop_front();
+    if (on_wait) on_wait(step.batch);
     if (fail_at && id >= *fail_at) return Error::backend("the fake device fell off the bus");
     return run(step);
   }

@@ -1,0 +1,164 @@
+// What steps are predicted to take, and that the engine keeps to it on a device whose steps take a known time.
+#include "engine/step_times.h"
+
+#include <algorithm>
+#include <climits>
+#include <gtest/gtest.h>
+
+#include "engine/engine_fixture.h"
+
+namespace spate {
+namespace {
+
+using testing::counting_prompt;
+using testing::EngineFixture;
+
+void record_decodes(StepTimes& times, int n_decodes, double seconds, int n_steps = StepTimes::kFewestSamples) {
+  for (int i = 0; i < n_steps; ++i) times.record(n_decodes, 0, seconds);
+}
+
+TEST(StepTimes, NothingMeasured_AsksForStepsWithoutPrompts) {
+  StepTimes times(2);
+  EXPECT_EQ(times.n_prompt_tokens_beside(4), 0);
+  record_decodes(times, 4, 0.010, 2);
+  EXPECT_EQ(times.n_prompt_tokens_beside(4), 0);
+  record_decodes(times, 4, 0.010, 1);
+  EXPECT_EQ(times.n_prompt_tokens_beside(4), StepTimes::kFirstChunk);
+  EXPECT_EQ(times.n_prompt_tokens_beside(7), StepTimes::kFirstChunk);  // of the same power of two
+  EXPECT_EQ(times.n_prompt_tokens_beside(8), 0);
+}
+
+TEST(StepTimes, NoLimit_NeverHoldsPromptsBack) {
+  const StepTimes times(0);
+  EXPECT_EQ(times.n_prompt_tokens_beside(4), INT_MAX);
+}
+
+TEST(StepTimes, Chunk_FillsWhatTheLimitLeaves) {
+  StepTimes times(2);
+  record_decodes(times, 4, 0.010);
+  for (int i = 0; i < 50; ++i) times.record(4, 64, 0.010 + 64 * 1e-4);
+  EXPECT_NEAR(times.prompt_cost(), 1e-4, 1e-9);
+  EXPECT_NEAR(times.n_prompt_tokens_beside(4), 100, 1);
+  StepTimes patient(4);
+  record_decodes(patient, 4, 0.010);
+  for (int i = 0; i < 50; ++i) patient.record(4, 200, 0.010 + 200 * 1e-4);
+  EXPECT_NEAR(patient.n_prompt_tokens_beside(4), 300, 1);
+}
+
+TEST(StepTimes, OutliersAmongDecodes_DoNotMoveTheMedian) {
+  StepTimes times(2);
+  record_decodes(times, 1, 0.010, 5);
+  record_decodes(times, 1, 3.0, 4);
+  EXPECT_DOUBLE_EQ(times.decode_seconds(1), 0.010);
+  record_decodes(times, 1, 3.0, 1);
+  EXPECT_DOUBLE_EQ(times.decode_seconds(1), 3.0);
+}
+
+TEST(StepTimes, Chunk_GrowsAtMostTwofoldBeyondWhatWasTimed) {
+  StepTimes times(2);
+  record_decodes(times, 4, 0.010);
+  times.record(4, 64, 0.010);  // as good as free: says nothing of longer ones
+  EXPECT_EQ(times.n_prompt_tokens_beside(4), 128);
+}
+
+TEST(StepTimes, PromptsThatCostMoreThanTheLimit_StillGetOn) {
+  StepTimes times(2);
+  record_decodes(times, 4, 0.010);
+  for (int i = 0; i < 20; ++i) times.record(4, 64, 1.0);
+  EXPECT_EQ(times.n_prompt_tokens_beside(4), StepTimes::kLeastChunk);
+}
+
+TEST(StepTimes, OldMedian_IsMeasuredAgain) {
+  StepTimes times(2);
+  record_decodes(times, 4, 0.010);
+  for (int i = 0; i < StepTimes::kFreshSteps; ++i) {
+    EXPECT_GT(times.n_prompt_tokens_beside(4), 0) << i;
+    times.record(4, 64, 0.015);
+  }
+  EXPECT_EQ(times.n_prompt_tokens_beside(4), 0);
+  record_decodes(times, 4, 0.010, 1);
+  EXPECT_GT(times.n_prompt_tokens_beside(4), 0);
+}
+
+TEST(StepTimes, PromptsAlone_TeachUntilOneRanBesideDecodes) {
+  StepTimes times(2);
+  times.record(0, 1000, 0.1);
+  record_decodes(times, 4, 0.010);
+  EXPECT_EQ(times.n_prompt_tokens_beside(4), 100);
+  times.record(4, 100, 0.010 + 100 * 2e-4);
+  EXPECT_EQ(times.n_prompt_tokens_beside(4), 50);
+  times.record(0, 1000, 10);
+  EXPECT_EQ(times.n_prompt_tokens_beside(4), 50);
+}
+
+// Seconds that a step takes on a device of the usual kind: the first tokens ride along with the weights that are read
+// anyway, more are paid for each.
+double device_seconds(int n_tokens) {
+  return 0.002 + 2e-5 * std::min(n_tokens, 48) + 1e-4 * std::max(n_tokens - 48, 0);
+}
+
+struct TimedStep {
+  int n_decodes, n_tokens;
+  double seconds;
+};
+
+struct TimedFixture : EngineFixture {
+  explicit TimedFixture(double max_decode_stretch)
+      : EngineFixture({.max_seqs = 20, .max_step_tokens = 512, .n_pages = 400},
+                      {.vocab_size = kVocab, .context_tokens = 2000, .max_decode_stretch = max_decode_stretch}) {
+    executor.on_wait = [this](const StepBatch& batch) {
+      int n_decodes = 0;
+      for (int s = 0; s < batch.n_seqs(); ++s) n_decodes += batch.q_start[s + 1] - batch.q_start[s] == 1;
+      const double seconds = device_seconds(batch.n_tokens());
+      clock.advance(seconds);
+      steps.push_back({n_decodes, batch.n_tokens(), seconds});
+    };
+  }
+  // 16 who read, while long prompts come one after the other.
+  void run_prompts_beside_readers() {
+    for (int i = 0; i < 16; ++i) submit({.prompt = counting_prompt(8, i), .max_tokens = 1500});
+    for (int i = 0; i < 40; ++i) engine.step();
+    for (int i = 0; i < 10; ++i) {
+      const RequestId id = submit({.prompt = counting_prompt(1000 + i, i), .max_tokens = 1});
+      while (!recorder.finished(id)) engine.step();
+    }
+  }
+  std::vector<TimedStep> steps;
+};
+
+TEST(StepTimesInUse, WhileOthersRead_StepsStayWithinTheLimit) {
+  TimedFixture f(2);
+  f.run_prompts_beside_readers();
+  const double decode = device_seconds(16);
+  int n_mixed = 0, n_over = 0;
+  double sum = 0;
+  for (const TimedStep& step : f.steps) {
+    if (step.n_decodes < 16 || step.n_tokens == step.n_decodes) continue;
+    ++n_mixed;
+    sum += step.seconds;
+    n_over += step.seconds > 2.1 * decode;
+    EXPECT_LT(step.seconds, 4 * decode);
+  }
+  EXPECT_GT(n_mixed, 100);
+  EXPECT_LT(n_over, n_mixed / 20) << "of " << n_mixed;
+  EXPECT_GT(sum / n_mixed, 1.6 * decode) << "prompts could have got on faster";
+}
+
+TEST(StepTimesInUse, NobodyReads_PromptsGetTheWholeStep) {
+  TimedFixture f(2);
+  f.submit({.prompt = counting_prompt(1500), .max_tokens = 1});
+  f.engine.run_until_idle();
+  ASSERT_EQ(f.steps.size(), 3u);
+  EXPECT_EQ(f.steps[0].n_tokens, 512);
+  EXPECT_EQ(f.steps[1].n_tokens, 512);
+}
+
+TEST(StepTimesInUse, NoLimit_PromptsGetAllThatDecodesLeave) {
+  TimedFixture f(0);
+  f.run_prompts_beside_readers();
+  EXPECT_TRUE(std::any_of(f.steps.begin(), f.steps.end(),
+                          [](const TimedStep& step) { return step.n_decodes == 16 && step.n_tokens == 512; }));
+}
+
+}  // namespace
+}  // namespace spate
