@@ -55,12 +55,12 @@ std::string_view kernel_name(const KernelTiming& timing) {
   return timing.isa ? isa_name(*timing.isa) : "cuda";
 }
 
-// A kernel's peak is that of its own instruction set.
+// A kernel's peak is that of its own instruction set: for float types the faster of those it has.
 double peak_of(const KernelTiming& timing, const DevicePeaks& peaks) {
   const bool quantised = quant_traits(timing.type).block_elems > 1;
-  const std::string name = fmt::format("{} {}", kernel_name(timing), quantised ? "int8" : "float32");
-  for (const MultiplyAddRate& rate : peaks.rates)
-    if (rate.name == name) return rate.per_s;
+  for (const std::string_view operands : {quantised ? "int8" : "bf16", "float32"})
+    for (const MultiplyAddRate& rate : peaks.rates)
+      if (rate.name == fmt::format("{} {}", kernel_name(timing), operands)) return rate.per_s;
   return peak_of(timing.type, peaks);
 }
 

@@ -56,8 +56,8 @@ bool detect_avx512() {
 bool detect_amx() {
   if (!detect_avx512() || (enabled_states() & 0x60000) != 0x60000) return false;
   const Registers seven = cpuid(7, 0);
-  const bool tile = (seven.edx >> 24) & 1, int8 = (seven.edx >> 25) & 1;
-  if (!tile || !int8) return false;
+  const bool tile = (seven.edx >> 24) & 1, int8 = (seven.edx >> 25) & 1, bf16 = (seven.edx >> 22) & 1;
+  if (!tile || !int8 || !bf16) return false;
   constexpr int kArchReqXcompPerm = 0x1023, kXfeatureXtiledata = 18;
   return syscall(SYS_arch_prctl, kArchReqXcompPerm, kXfeatureXtiledata) == 0;
 }

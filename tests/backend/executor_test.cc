@@ -29,8 +29,9 @@ std::shared_ptr<const Model> write_and_open(const GgufWriter& writer, const std:
 }
 
 std::unique_ptr<Executor> cpu_executor(std::shared_ptr<const Model> model, Isa isa, int n_threads = 2,
-                                       bool repack = true) {
-  auto executor = make_cpu_executor(model, {.limits = kLimits, .n_threads = n_threads, .isa = isa, .repack = repack});
+                                       bool repack = true, bool tiles = true) {
+  auto executor = make_cpu_executor(
+      model, {.limits = kLimits, .n_threads = n_threads, .isa = isa, .repack = repack, .tiles = tiles});
   EXPECT_TRUE(executor.ok()) << executor.error().message;
   return executor.ok() ? std::move(*executor) : nullptr;
 }
@@ -92,6 +93,18 @@ class ExecutorModels : public ::testing::TestWithParam<NamedModel> {
   std::shared_ptr<const Model> model_;
 };
 
+// The largest, and the root mean square.
+std::pair<double, double> differences(const std::vector<float>& actual, const std::vector<float>& expected) {
+  EXPECT_EQ(actual.size(), expected.size());
+  double worst = 0, squares = 0;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    const double difference = actual[i] - expected[i];
+    worst = std::max(worst, std::abs(difference));
+    squares += difference * difference;
+  }
+  return {worst, std::sqrt(squares / static_cast<double>(expected.size()))};
+}
+
 // Logits of these models have a deviation of about 1, so a dropped bias, a wrong rotation or another row's activations
 // show as differences of that size; int8 activations leave some hundredths.
 TEST_P(ExecutorModels, EveryIsaAndStepSize_CloseToReference) {
@@ -99,26 +112,22 @@ TEST_P(ExecutorModels, EveryIsaAndStepSize_CloseToReference) {
   ASSERT_TRUE(reference.ok());
   const std::vector<int32_t> tokens = random_tokens(150, model_->spec().vocab_size, 3);
   const Scored expected = score_tokens(**reference, tokens);
-  for (Isa isa : isas_here()) {
-    const auto executor = cpu_executor(model_, isa);
-    const Scored actual = score_tokens(*executor, tokens);
-    for (int step_tokens : {1, 5, 17}) {
-      const Scored chunked = score_tokens(*executor, tokens, {.step_tokens = step_tokens});
-      EXPECT_EQ(chunked.next_logprob, actual.next_logprob) << step_tokens << " tokens a step, " << isa_name(isa);
+  for (Isa isa : isas_here())
+    for (const bool tiles : {false, true}) {
+      if (tiles && isa != Isa::kAmx) continue;
+      const auto executor = cpu_executor(model_, isa, 2, true, tiles);
+      const Scored actual = score_tokens(*executor, tokens);
+      for (int step_tokens : {1, 5, 17}) {
+        if (tiles) break;  // these differ from steps of 150 tokens
+        const Scored chunked = score_tokens(*executor, tokens, {.step_tokens = step_tokens});
+        EXPECT_EQ(chunked.next_logprob, actual.next_logprob) << step_tokens << " tokens a step, " << isa_name(isa);
+      }
+      const auto [worst, deviation] = differences(actual.next_logprob, expected.next_logprob);
+      std::printf("%s, %s%s: log-probabilities off by %.5f at worst, %.5f root mean square\n", GetParam().name,
+                  std::string(isa_name(isa)).c_str(), tiles ? " with tiles" : "", worst, deviation);
+      EXPECT_LT(worst, 0.3);
+      EXPECT_LT(deviation, 0.05);
     }
-    ASSERT_EQ(actual.next_logprob.size(), tokens.size());
-    double worst = 0, squares = 0;
-    for (size_t i = 0; i < tokens.size(); ++i) {
-      const double difference = actual.next_logprob[i] - expected.next_logprob[i];
-      worst = std::max(worst, std::abs(difference));
-      squares += difference * difference;
-    }
-    const double deviation = std::sqrt(squares / static_cast<double>(tokens.size()));
-    std::printf("%s, %s: log-probabilities off by %.5f at worst, %.5f root mean square\n", GetParam().name,
-                std::string(isa_name(isa)).c_str(), worst, deviation);
-    EXPECT_LT(worst, 0.3);
-    EXPECT_LT(deviation, 0.05);
-  }
 }
 
 // One sequence of the batch test: how far it has come.
@@ -202,7 +211,8 @@ TEST_P(ExecutorModels, SequenceInAnyCompany_SameBitsAsAlone) {
     }
   }
   for (Isa isa : isas_here()) {
-    const auto alone = cpu_executor(model_, isa, 1), together = cpu_executor(model_, isa, 3);
+    const auto alone = cpu_executor(model_, isa, 1, true, false);
+    const auto together = cpu_executor(model_, isa, 3, true, false);
     for (uint32_t seed : {1u, 2u}) {
       const std::vector<Progress> results = run_in_company(*together, sequences, seed);
       for (const Progress& result : results)

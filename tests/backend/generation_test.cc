@@ -47,7 +47,8 @@ OutputSink collect_into(Output& output) {
 }
 
 std::unique_ptr<Executor> cpu_executor(const Loaded& loaded, const ExecutorLimits& limits) {
-  auto executor = make_cpu_executor(loaded.model, {.limits = limits, .n_threads = 2, .isa = best_isa()});
+  auto executor =
+      make_cpu_executor(loaded.model, {.limits = limits, .n_threads = 2, .isa = best_isa(), .tiles = false});
   EXPECT_TRUE(executor.ok());
   return std::move(*executor);
 }

@@ -17,7 +17,7 @@ class LinearActivations : public ::testing::TestWithParam<Isa> {
  protected:
   // Of one token of 32 columns.
   ActivationBlock quantize(const std::vector<float>& x) {
-    ActivationBuffer buffer(1, kActivationBlock);
+    ActivationBuffer buffer(1, kActivationBlock, kNoTiles);
     return *buffer.fill(pool_, GetParam(), x.data(), 1, kActivationBlock, true).blocks;
   }
   ThreadPool pool_{3};
@@ -27,7 +27,7 @@ TEST_P(LinearActivations, Blocks_FollowTheDefinition) {
   for (int n_tokens : {1, 3, 40}) {
     constexpr int kCols = 1792;
     const std::vector<float> x = random_activations(n_tokens, kCols, 11);
-    ActivationBuffer buffer(n_tokens, kCols);
+    ActivationBuffer buffer(n_tokens, kCols, kNoTiles);
     const Activations a = buffer.fill(pool_, GetParam(), x.data(), n_tokens, kCols, true);
     EXPECT_EQ(a.x, x.data());
     for (int t = 0; t < n_tokens; ++t)
@@ -78,22 +78,27 @@ TEST_P(LinearActivations, HugeFiniteValues_StayFinite) {
   EXPECT_EQ(block.q[3], 0);
 }
 
-TEST_P(LinearActivations, NanOrInfinity_ShowsInEveryResultItTouches_AndInNoOther) {
-  for (float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
-                    -std::numeric_limits<float>::infinity()}) {
+class LinearBadActivations : public ::testing::TestWithParam<testing::LinearTier> {
+ protected:
+  ThreadPool pool_{3};
+};
+
+TEST_P(LinearBadActivations, NanOrInfinity_ShowsInEveryResultItTouches_AndInNoOther) {
+  for (float bad : {std::numeric_limits<float>::quiet_NaN(), std::bit_cast<float>(0x7fffffff),
+                    std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity()}) {
     std::vector<float> x = random_activations(18, 64, 3);
     x[5 * 64 + 33] = bad;
     const std::vector<std::byte> w = random_weights(QuantType::kQ4_1, 17, 64, 4);
     const PackedMatrix weight = PackedMatrix::pack(QuantType::kQ4_1, w.data(), 17, 64, pool_);
-    ActivationBuffer buffer(18, 64);
+    ActivationBuffer buffer(18, 64, GetParam().tile_min_tokens());
     std::vector<float> y(18 * 17);
     const LinearJob job{.weight = &weight,
-                        .input = buffer.fill(pool_, GetParam(), x.data(), 18, 64, true),
+                        .input = buffer.fill(pool_, GetParam().isa, x.data(), 18, 64, true),
                         .y = y.data(),
                         .y_stride = 17};
-    run_linear(pool_, GetParam(), {&job, 1});
+    run_linear(pool_, GetParam().isa, {&job, 1});
     for (int t = 0; t < 18; ++t)
-      for (int r = 0; r < 17; ++r) EXPECT_EQ(std::isnan(y[t * 17 + r]), t == 5) << "token " << t << " row " << r;
+      for (int r = 0; r < 17; ++r) EXPECT_EQ(!std::isfinite(y[t * 17 + r]), t == 5) << "token " << t << " row " << r;
   }
 }
 
@@ -106,6 +111,28 @@ TEST_P(LinearActivations, WithoutInt8_AreTheFloatsThemselves) {
   EXPECT_EQ(a.n_cols, 33);
 }
 
+TEST(LinearTiles, Activations_AreRoundedToNearestInTiles) {
+  if (!testing::can_run(Isa::kAmx)) return;  // isas_test.cc says so
+  ThreadPool pool(2);
+  for (const auto& [n_tokens, n_cols] : {std::pair{1, 32}, {33, 288}, {40, 512}}) {
+    const std::vector<float> x = random_activations(n_tokens, n_cols, 5);
+    ActivationBuffer buffer(n_tokens, n_cols, n_tokens);
+    const Activations a = buffer.fill(pool, Isa::kAmx, x.data(), n_tokens, n_cols, true);
+    EXPECT_EQ(a.x, x.data());
+    EXPECT_EQ(a.blocks, nullptr);
+    ASSERT_EQ(a.tiles.n_token_tiles, (n_tokens + 15) / 16);
+    const std::vector<double> values = exact_activations(a, QuantType::kQ8_0);
+    for (size_t i = 0; i < x.size(); ++i) {
+      const auto bits = std::bit_cast<uint32_t>(x[i]);
+      ASSERT_EQ(values[i], std::bit_cast<float>((bits + 0x8000) & 0xffff0000)) << "element " << i;
+    }
+    EXPECT_EQ(buffer.fill(pool, Isa::kAmx, x.data(), n_tokens - 1, n_cols, true).tiles.tiles, nullptr);
+    EXPECT_EQ(buffer.fill(pool, Isa::kAvx512, x.data(), n_tokens, n_cols, true).tiles.tiles, nullptr);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Tiers, LinearBadActivations, ::testing::ValuesIn(testing::runnable_tiers()),
+                         [](const auto& tested) { return tested.param.name(); });
 INSTANTIATE_TEST_SUITE_P(Isas, LinearActivations, ::testing::ValuesIn(testing::runnable_isas()),
                          [](const auto& tested) { return std::string(isa_name(tested.param)); });
 

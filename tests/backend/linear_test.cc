@@ -76,9 +76,12 @@ struct Problem {
   std::vector<float> x;            // [n_tokens, n_cols]
 };
 
-class Linear : public ::testing::TestWithParam<std::tuple<Isa, QuantType>> {
+using testing::LinearTier;
+
+class Linear : public ::testing::TestWithParam<std::tuple<LinearTier, QuantType>> {
  protected:
-  Isa isa() const { return std::get<0>(GetParam()); }
+  LinearTier tier() const { return std::get<0>(GetParam()); }
+  Isa isa() const { return tier().isa; }
   QuantType type() const { return std::get<1>(GetParam()); }
   // The smallest number of columns the type allows, or about.
   int64_t cols_unit() const { return std::max(4, quant_traits(type()).block_elems); }
@@ -87,7 +90,7 @@ class Linear : public ::testing::TestWithParam<std::tuple<Isa, QuantType>> {
     return PackedMatrix::pack(p.type, p.weights.data(), p.n_rows, p.n_cols, pool_);
   }
   Activations activate(const float* x, int n_tokens, int64_t n_cols, bool need_int8) {
-    buffer_ = std::make_unique<ActivationBuffer>(n_tokens, static_cast<int>(n_cols));
+    buffer_ = std::make_unique<ActivationBuffer>(n_tokens, static_cast<int>(n_cols), tier().tile_min_tokens());
     return buffer_->fill(pool_, isa(), x, n_tokens, static_cast<int>(n_cols), need_int8);
   }
   Output run(const PackedMatrix& weight, const Activations& input) {
@@ -101,14 +104,17 @@ class Linear : public ::testing::TestWithParam<std::tuple<Isa, QuantType>> {
     return run(weight, activate(p.x.data(), p.n_tokens, p.n_cols, weight.takes_int8()));
   }
 
-  // |y - reference| <= 1e-4 * sum |w x| for every result.
+  // |y - reference| / sum |w x| at most: weights are rounded to bfloat16 for tiles.
+  double bound(const Activations& input) const {
+    return input.tiles.tiles != nullptr && type() != QuantType::kF32 ? 0x1p-8 : 1e-4;
+  }
   void expect_matches_reference(const Problem& p) {
     SCOPED_TRACE(fmt::format("{} x {}, T = {}", p.n_rows, p.n_cols, p.n_tokens));
     const PackedMatrix weight = pack(p);
     const Activations input = activate(p.x.data(), p.n_tokens, p.n_cols, weight.takes_int8());
     const Output y = run(weight, input);
     EXPECT_TRUE(y.guards_intact());
-    const std::vector<double> x = exact_activations(input);
+    const std::vector<double> x = exact_activations(input, p.type);
     const std::vector<float> w = decode_weights(p.type, p.weights, p.n_rows, p.n_cols);
     double worst = -1;
     std::string report;
@@ -122,7 +128,7 @@ class Linear : public ::testing::TestWithParam<std::tuple<Isa, QuantType>> {
                              exact.sum_abs);
         if (std::isnan(error)) break;
       }
-    EXPECT_LE(worst, 1e-4) << report;
+    EXPECT_LE(worst, bound(input)) << report;
   }
 
   ThreadPool pool_{2};
@@ -226,17 +232,17 @@ TEST_P(Linear, NothingToDo_WritesNothing) {
   EXPECT_TRUE(y.guards_intact());
 }
 
-std::string param_name(const ::testing::TestParamInfo<std::tuple<Isa, QuantType>>& tested) {
-  return fmt::format("{}_{}", isa_name(std::get<0>(tested.param)), quant_name(std::get<1>(tested.param)));
+std::string param_name(const ::testing::TestParamInfo<std::tuple<LinearTier, QuantType>>& tested) {
+  return fmt::format("{}_{}", std::get<0>(tested.param).name(), quant_name(std::get<1>(tested.param)));
 }
 
 INSTANTIATE_TEST_SUITE_P(All, Linear,
-                         ::testing::Combine(::testing::ValuesIn(testing::runnable_isas()),
+                         ::testing::Combine(::testing::ValuesIn(testing::runnable_tiers()),
                                             ::testing::ValuesIn(all_quant_types().begin(), all_quant_types().end())),
                          param_name);
 
 INSTANTIATE_TEST_SUITE_P(All, LinearFloat,
-                         ::testing::Combine(::testing::ValuesIn(testing::runnable_isas()),
+                         ::testing::Combine(::testing::ValuesIn(testing::runnable_tiers()),
                                             ::testing::Values(QuantType::kF32, QuantType::kF16, QuantType::kBF16)),
                          param_name);
 
@@ -251,7 +257,7 @@ TEST_P(LinearAcrossIsas, Avx2Avx512Amx_SameBits) {
   for (int n_tokens : {1, 2, 7, 8, 16, 17, 33, 150}) {
     const Problem p(GetParam(), 33, 512, n_tokens);
     const PackedMatrix weight = PackedMatrix::pack(p.type, p.weights.data(), p.n_rows, p.n_cols, pool);
-    ActivationBuffer buffer(n_tokens, 512);
+    ActivationBuffer buffer(n_tokens, 512, kNoTiles);
     std::vector<float> expected;
     for (Isa isa : isas) {
       std::vector<float> y(n_tokens * p.n_rows, -1.0f);
@@ -272,9 +278,10 @@ INSTANTIATE_TEST_SUITE_P(Types, LinearAcrossIsas,
                          ::testing::ValuesIn(all_quant_types().begin(), all_quant_types().end()),
                          [](const auto& tested) { return std::string(quant_name(tested.param)); });
 
-TEST(LinearJobs, SeveralAtOnce_EqualEachAlone) {
-  const Isa isa = can_run(best_isa()) ? best_isa() : Isa::kAvx2;
-  if (!can_run(isa)) GTEST_SKIP() << "no instruction set to run";
+class LinearJobs : public ::testing::TestWithParam<LinearTier> {};
+
+TEST_P(LinearJobs, SeveralAtOnce_EqualEachAlone) {
+  const Isa isa = GetParam().isa;
   ThreadPool packing(1);
   std::vector<Problem> problems;
   for (QuantType type : all_quant_types()) {
@@ -284,7 +291,7 @@ TEST(LinearJobs, SeveralAtOnce_EqualEachAlone) {
   std::vector<PackedMatrix> weights;
   for (const Problem& p : problems)
     weights.push_back(PackedMatrix::pack(p.type, p.weights.data(), p.n_rows, p.n_cols, packing));
-  ActivationBuffer buffer(3, 256);
+  ActivationBuffer buffer(3, 256, GetParam().tile_min_tokens());
   const Activations input = buffer.fill(packing, isa, problems[0].x.data(), 3, 256, true);
 
   std::vector<Output> alone, together;
@@ -313,6 +320,43 @@ TEST(LinearJobs, SeveralAtOnce_EqualEachAlone) {
         ASSERT_EQ(std::memcmp(together[i].row(t), alone[i].row(t), problems[i].n_rows * sizeof(float)), 0)
             << quant_name(problems[i].type) << ", " << n_threads << " threads";
     }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Tiers, LinearJobs, ::testing::ValuesIn(testing::runnable_tiers()),
+                         [](const auto& tested) { return tested.param.name(); });
+
+// Weights and activations that bfloat16 holds, and sums that float32 holds: any column, row or token out of place
+// shows.
+TEST(LinearTiles, SmallIntegers_AreMultipliedExactly) {
+  if (!can_run(Isa::kAmx)) return;  // isas_test.cc says so
+  ThreadPool pool(2);
+  for (const auto& [n_rows, n_cols, n_tokens] :
+       {std::tuple{300, 288, 65}, {16, 32, 1}, {33, 544, 530}, {544, 256, 48}}) {
+    std::vector<std::byte> weights(quant_bytes(QuantType::kQ8_0, int64_t{n_rows} * n_cols));
+    std::vector<float> x(int64_t{n_tokens} * n_cols);
+    const auto weight_at = [](int row, int col) { return (row * 7 + col * 13) % 255 - 127; };
+    for (int i = 0; i < n_rows * n_cols; ++i) {
+      std::byte* block = &weights[i / 32 * 34];
+      block[0] = std::byte{0x00}, block[1] = std::byte{0x3c};  // scale 1
+      block[2 + i % 32] = static_cast<std::byte>(weight_at(i / n_cols, i % n_cols));
+    }
+    for (int i = 0; i < n_tokens * n_cols; ++i) x[i] = static_cast<float>(i * 5 % 17 - 8);
+    const PackedMatrix weight = PackedMatrix::pack(QuantType::kQ8_0, weights.data(), n_rows, n_cols, pool);
+    ActivationBuffer buffer(n_tokens, n_cols, 1);
+    std::vector<float> y(int64_t{n_tokens} * n_rows);
+    const LinearJob job{.weight = &weight,
+                        .input = buffer.fill(pool, Isa::kAmx, x.data(), n_tokens, n_cols, true),
+                        .y = y.data(),
+                        .y_stride = n_rows};
+    ASSERT_NE(job.input.tiles.tiles, nullptr);
+    run_linear(pool, Isa::kAmx, {&job, 1});
+    for (int t = 0; t < n_tokens; ++t)
+      for (int r = 0; r < n_rows; ++r) {
+        int sum = 0;
+        for (int c = 0; c < n_cols; ++c) sum += weight_at(r, c) * static_cast<int>(x[t * n_cols + c]);
+        ASSERT_EQ(y[t * n_rows + r], static_cast<float>(sum)) << "token " << t << " row " << r;
+      }
   }
 }
 

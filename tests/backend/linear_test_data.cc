@@ -1,5 +1,7 @@
 #include "linear_test_data.h"
 
+#include <algorithm>
+#include <bit>
 #include <cmath>
 #include <random>
 
@@ -22,12 +24,27 @@ std::vector<float> decode_weights(QuantType type, const std::vector<std::byte>& 
   return values;
 }
 
-std::vector<double> exact_activations(const Activations& input) {
+namespace {
+
+double tile_value(const Activations& input, int token, int col) {
+  const int first_step = col / (kTileSteps * kTileColumns) * kTileSteps;
+  const int n_steps = std::min(kTileSteps, input.n_cols / kTileColumns - first_step);
+  const int64_t tile = int64_t{first_step} * input.tiles.n_token_tiles + int64_t{token / kTileTokens} * n_steps +
+                       col / kTileColumns - first_step;
+  const uint32_t half = input.tiles.tiles[tile * kTileElems + token % kTileTokens * kTileColumns + col % kTileColumns];
+  return std::bit_cast<float>(half << 16);
+}
+
+}  // namespace
+
+std::vector<double> exact_activations(const Activations& input, QuantType type) {
   std::vector<double> x(static_cast<size_t>(input.n_tokens) * input.n_cols);
   for (int t = 0; t < input.n_tokens; ++t)
     for (int c = 0; c < input.n_cols; ++c) {
       double& value = x[static_cast<size_t>(t) * input.n_cols + c];
-      if (input.blocks == nullptr) {
+      if (input.tiles.tiles != nullptr && type != QuantType::kF32) {
+        value = tile_value(input, t, c);
+      } else if (input.blocks == nullptr) {
         value = input.x[static_cast<size_t>(t) * input.n_cols + c];
       } else {
         const ActivationBlock& block = input.blocks[static_cast<size_t>(c / kActivationBlock) * input.n_tokens + t];

@@ -22,8 +22,8 @@ std::vector<float> random_activations(int n_tokens, int64_t n_cols, uint32_t see
 std::vector<float> decode_weights(QuantType type, const std::vector<std::byte>& weights, int64_t n_rows,
                                   int64_t n_cols);
 
-// [n_tokens, n_cols]: what the kernels multiply, exactly.
-std::vector<double> exact_activations(const Activations& input);
+// [n_tokens, n_cols]: what the kernels multiply with weights of the type, exactly.
+std::vector<double> exact_activations(const Activations& input, QuantType type);
 
 struct ExactDot {
   double sum = 0, sum_abs = 0;

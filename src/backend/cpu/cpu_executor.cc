@@ -135,7 +135,8 @@ CpuExecutor::CpuExecutor(std::shared_ptr<const Model> model, const CpuExecutorOp
       layout_(kv_layout(spec_)),
       cache_(kv_cache_bytes(spec_, options.limits.n_pages)),
       frequencies_(spec_.rope.frequencies()),
-      activations_(options.limits.max_step_tokens, std::max({spec_.d_model, spec_.d_ff, spec_.q_dim()})),
+      activations_(options.limits.max_step_tokens, std::max({spec_.d_model, spec_.d_ff, spec_.q_dim()}),
+                   options.tiles ? kTileMinTokens : kNoTiles),
       scratch_elems_(attention_scratch_elems(AttentionPlan::max_queries(spec_.gqa_group()), spec_.head_dim)),
       partials_(sizeof(float) * AttentionPlan::max_partials_elems(options.limits.n_pages, spec_.gqa_group(),
                                                                   spec_.head_dim, options.n_threads)) {

@@ -101,9 +101,14 @@ DevicePeaks measure_cpu_peaks(int n_threads, Isa isa) {
     const double float32 = cpu::multiply_adds_per_s(pool, kernels.float32);
     peaks.rates.push_back({fmt::format("{} int8", isa_name(each)), int8});
     peaks.rates.push_back({fmt::format("{} float32", isa_name(each)), float32});
+    double bf16 = 0;
+    if (kernels.bf16.run != nullptr) {
+      bf16 = cpu::multiply_adds_per_s(pool, kernels.bf16);
+      peaks.rates.push_back({fmt::format("{} bf16", isa_name(each)), bf16});
+    }
     if (each != isa) continue;
     peaks.quantised_multiply_adds_per_s = int8;
-    peaks.float_multiply_adds_per_s = float32;
+    peaks.float_multiply_adds_per_s = std::max(float32, bf16);
   }
   return peaks;
 }

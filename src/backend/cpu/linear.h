@@ -3,9 +3,13 @@
 // Weights lie in panels of kPanelRows rows: lane r of a vector belongs to row r of the panel, so a product needs no sum
 // across lanes and 4 consecutive columns of 16 rows fill the 64 bytes that AVX-512 VNNI multiplies at once and that AMX
 // wants as a tile row. Each (row, token) result is computed by the same float32 operations in the same order whatever
-// T, the token's place in the batch and the instruction set (AVX2, AVX-512, AMX) are: results are bit-identical across
-// all of them. linear_integer.inl and linear_float.inl define those operations. (The portable kernels keep the order
-// but multiply and add in two roundings.)
+// T, the token's place in the batch and the instruction set are: results are bit-identical across all of them.
+// linear_integer.inl and linear_float.inl define those operations. (The portable kernels keep the order but multiply
+// and add in two roundings.)
+//
+// The exception is speed worth several times that: on AMX, steps of kTileMinTokens tokens and more multiply bfloat16
+// tiles (linear_tiles.h), for all types but F32. Weights and activations are rounded to bfloat16, 2^-9 of each at most,
+// and summed in float32.
 #pragma once
 
 #include <cstddef>
@@ -13,6 +17,7 @@
 #include <memory>
 #include <span>
 
+#include "backend/cpu/linear_tiles.h"
 #include "backend/cpu/panel_layout.h"
 #include "base/cpu_features.h"
 #include "base/thread_pool.h"
@@ -25,6 +30,7 @@ namespace spate::cpu {
 struct Activations {
   const float* x = nullptr;                 // [n_tokens, n_cols], for weights of F32, F16 and BF16
   const ActivationBlock* blocks = nullptr;  // [n_cols / 32, n_tokens], for weights of integer qblocks
+  TokenTiles tiles = {};  // instead of `blocks` where tiles are used, for weights of all types but F32
   int n_tokens = 0;
   int n_cols = 0;
 };
@@ -32,18 +38,21 @@ struct Activations {
 // Owns the memory behind Activations for up to max_tokens x max_cols.
 class ActivationBuffer {
  public:
-  ActivationBuffer(int max_tokens, int max_cols);
+  // Tiles are used from tile_min_tokens on, where the instruction set has them.
+  ActivationBuffer(int max_tokens, int max_cols, int tile_min_tokens = kTileMinTokens);
 
   // The activations of x[n_tokens, n_cols], which must outlive their use. Blocks (with n_cols a multiple of 32) are
   // made only if some weight that will use them has integer qblocks. Valid until the next fill().
   Activations fill(ThreadPool& pool, Isa isa, const float* x, int n_tokens, int n_cols, bool need_int8);
 
  private:
+  TokenTiles pack_tiles(ThreadPool& pool, const TileKernels& kernels, const float* x, int n_tokens, int n_cols);
+
   struct Free {
-    void operator()(ActivationBlock* memory) const;
+    void operator()(std::byte* memory) const;
   };
-  std::unique_ptr<ActivationBlock, Free> blocks_;
-  int max_tokens_, max_cols_;
+  std::unique_ptr<std::byte, Free> memory_;  // blocks or tiles
+  int max_tokens_, max_cols_, tile_min_tokens_;
 };
 
 // A weight matrix [n_rows, n_cols], n_cols a whole number of qblocks: in panels, or (borrow) as the file holds it, to
@@ -62,7 +71,7 @@ class PackedMatrix {
   int64_t n_panels() const { return (n_rows_ + kPanelRows - 1) / kPanelRows; }
   int64_t panel_bytes() const { return kPanelRows * row_bytes_; }
   int64_t memory_bytes() const { return panels_ ? n_panels() * panel_bytes() : 0; }  // owned; 0 when borrowed
-  bool takes_int8() const;  // needs Activations::blocks rather than Activations::x
+  bool takes_int8() const;  // needs Activations::blocks (or tiles) rather than Activations::x
   // [panel_bytes()], 64-byte aligned where panel_bytes() is a multiple of 64; null when borrowed.
   const std::byte* panel(int64_t index) const { return panels_ ? panels_.get() + index * panel_bytes() : nullptr; }
   // Lays panel `index` of a borrowed matrix out in panel[panel_bytes()].

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "backend/cpu/linear_tiles.h"
 #include "backend/cpu/panel_layout.h"
 #include "quant/quant_type.h"
 
@@ -15,14 +16,6 @@ namespace spate::cpu {
 // A call works on at most this many tokens: their accumulators (16 floats each) and one 32-column step of their
 // activations (48 bytes each) take 14 KB, so they stay in the first-level cache while a panel streams past.
 inline constexpr int kTokenBlock = 128;
-
-// From this many tokens on AMX beats AVX-512. Q4_K, 4096 columns, one core of a Xeon of model 207 (2.1 GHz), 2026-11,
-// AMX against AVX-512 in 10^9 multiply-adds a second: 16 tokens 127 and 155, 32 tokens 187 and 177, 128 tokens 222 and
-// 172.
-inline constexpr int kAmxMinTokens = 32;
-
-// AMX reads whole tiles of tokens: this many blocks behind the last one must be readable.
-inline constexpr int kActivationPadding = 15;
 
 // One panel times up to kTokenBlock tokens.
 struct PanelProduct {
@@ -46,6 +39,7 @@ struct LinearKernels {
   PanelKernel (*kernel_for)(QuantType type);
   // Makes n_blocks consecutive activation blocks of one token from x[32 n_blocks], written out_stride blocks apart.
   void (*quantize)(const float* x, int64_t n_blocks, ActivationBlock* out, int64_t out_stride);
+  const TileKernels* tiles = nullptr;  // for many tokens; null where there are none
 };
 
 const LinearKernels& portable_linear_kernels();

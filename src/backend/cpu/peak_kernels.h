@@ -18,6 +18,7 @@ struct PeakLoop {
 struct PeakKernels {
   int64_t (*read)(const std::byte* data, size_t n_bytes) = nullptr;
   PeakLoop int8, float32;
+  PeakLoop bf16 = {};  // run is null without instructions for it
 };
 
 const PeakKernels& portable_peak_kernels();

@@ -125,21 +125,63 @@ inline void tile_stored(int tile, void* base, int64_t stride) {
   for (int row = 0; row < tiles.rows[tile]; ++row)
     std::memcpy(static_cast<char*>(base) + row * stride, tiles.data[tile][row], tiles.row_bytes[tile]);
 }
-// c[m][n] += sum over k of signed a[m][k][4] times unsigned b[k][n][4]
-inline void tile_dpbsud(int c, int a, int b) {
+// c[m][n] += sum over k of a[m][2 k] b[k][2 n] + a[m][2 k + 1] b[k][2 n + 1], in bfloat16
+inline void tile_dpbf16ps(int c, int a, int b) {
   check_tile(a);
   check_tile(b);
   check_tile(c);
   if (tiles.rows[a] != tiles.rows[c] || tiles.row_bytes[b] != tiles.row_bytes[c]) __builtin_trap();
   if (tiles.row_bytes[a] != 4 * tiles.rows[b]) __builtin_trap();
+  const auto value = [](const uint8_t* bytes) {
+    uint16_t half;
+    std::memcpy(&half, bytes, sizeof half);
+    const uint32_t bits = uint32_t{half} << 16;
+    float out;
+    std::memcpy(&out, &bits, sizeof out);
+    return out;
+  };
   for (int m = 0; m < tiles.rows[c]; ++m) {
-    int32_t sums[16];
+    float sums[16], products[2][16] = {};
     std::memcpy(sums, tiles.data[c][m], sizeof sums);
     for (int k = 0; k < tiles.rows[b]; ++k)
-      for (int i = 0; i < tiles.row_bytes[b]; ++i)
-        sums[i / 4] += static_cast<int8_t>(tiles.data[a][m][4 * k + i % 4]) * tiles.data[b][k][i];
+      for (int part = 0; part < 2; ++part) {
+        const float x = value(tiles.data[a][m] + 4 * k + 2 * part);
+        for (int n = 0; n < tiles.row_bytes[b] / 4; ++n)
+          products[part][n] = __builtin_fmaf(x, value(tiles.data[b][k] + 4 * n + 2 * part), products[part][n]);
+      }
+    for (int n = 0; n < 16; ++n) sums[n] += products[0][n] + products[1][n];
     std::memcpy(tiles.data[c][m], sums, sizeof sums);
   }
+}
+
+// a & b | c is the one function that is used.
+template <int function>
+__m512i ternarylogic(__m512i a, __m512i b, __m512i c) {
+  static_assert(function == 0xea);
+  return (a & b) | c;
+}
+inline __m256i cvtepi32_epi16(__m512i v) {
+  const auto in = lanes<int32_t>(v);
+  int16_t out[16];
+  for (int i = 0; i < 16; ++i) out[i] = static_cast<int16_t>(in.lane[i]);
+  __m256i result;
+  std::memcpy(&result, out, sizeof result);
+  return result;
+}
+template <int comparison>
+__mmask16 cmp_ps_mask(__m512 a, __m512 b) {
+  static_assert(comparison == _CMP_UNORD_Q);
+  const auto x = lanes<float>(a), y = lanes<float>(b);
+  unsigned mask = 0;
+  for (unsigned i = 0; i < 16; ++i) mask |= (x.lane[i] != x.lane[i] || y.lane[i] != y.lane[i] ? 1u : 0u) << i;
+  return static_cast<__mmask16>(mask);
+}
+inline __m512 mask_mov_ps(__m512 otherwise, __mmask16 mask, __m512 v) {
+  auto out = lanes<float>(otherwise);
+  const auto in = lanes<float>(v);
+  for (int i = 0; i < 16; ++i)
+    if ((mask >> i & 1) != 0) out.lane[i] = in.lane[i];
+  return vector<__m512>(out);
 }
 
 }  // namespace emulated
@@ -171,6 +213,12 @@ inline void tile_dpbsud(int c, int a, int b) {
 #undef _mm512_cvtepi8_epi32
 #undef _mm512_cvtepu16_epi32
 #undef _mm512_cvtepi32_ps
+#undef _mm512_sub_ps
+#undef _mm512_cmp_ps_mask
+#undef _mm512_mask_mov_ps
+#undef _mm512_ternarylogic_epi32
+#undef _mm512_cvtepi32_epi16
+#undef _mm512_castps_si512
 #undef _mm512_castsi512_ps
 #undef _mm512_cvtph_ps
 #undef _mm512_shuffle_epi8
@@ -181,7 +229,7 @@ inline void tile_dpbsud(int c, int a, int b) {
 #undef _tile_zero
 #undef _tile_loadd
 #undef _tile_stored
-#undef _tile_dpbsud
+#undef _tile_dpbf16ps
 
 #define _mm512_loadu_si512(p) emulated::load<__m512i>(p)
 #define _mm512_loadu_ps(p) emulated::load<__m512>(p)
@@ -211,6 +259,12 @@ inline void tile_dpbsud(int c, int a, int b) {
 #define _mm512_cvtepi8_epi32(v) emulated::widen<int8_t>(v)
 #define _mm512_cvtepu16_epi32(v) emulated::widen<uint16_t>(v)
 #define _mm512_cvtepi32_ps(v) emulated::cvtepi32_ps(v)
+#define _mm512_sub_ps(a, b) emulated::each<float>([](float x, float y) { return x - y; }, a, b)
+#define _mm512_cmp_ps_mask(a, b, comparison) emulated::cmp_ps_mask<comparison>(a, b)
+#define _mm512_mask_mov_ps(otherwise, mask, v) emulated::mask_mov_ps(otherwise, mask, v)
+#define _mm512_ternarylogic_epi32(a, b, c, function) emulated::ternarylogic<function>(a, b, c)
+#define _mm512_cvtepi32_epi16(v) emulated::cvtepi32_epi16(v)
+#define _mm512_castps_si512(v) ((__m512i)(v))
 #define _mm512_castsi512_ps(v) ((__m512)(v))
 #define _mm512_cvtph_ps(v) emulated::cvtph_ps(v)
 #define _mm512_shuffle_epi8(table, index) emulated::shuffle_epi8(table, index)
@@ -221,4 +275,4 @@ inline void tile_dpbsud(int c, int a, int b) {
 #define _tile_zero(tile) emulated::tile_zero(tile)
 #define _tile_loadd(tile, base, stride) emulated::tile_loadd(tile, base, stride)
 #define _tile_stored(tile, base, stride) emulated::tile_stored(tile, base, stride)
-#define _tile_dpbsud(c, a, b) emulated::tile_dpbsud(c, a, b)
+#define _tile_dpbf16ps(c, a, b) emulated::tile_dpbf16ps(c, a, b)
