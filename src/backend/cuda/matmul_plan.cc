@@ -139,6 +139,7 @@ StreamPlan plan_stream(const MmaShape& shape, StreamChunk chunk, const DevicePro
   // than the warps do: attention output and down of an 8B model, 0.9 times the time.
   if (shape.n_tokens > (decodes ? profile.stream_decode_tokens : profile.stream_tokens)) return {};
   if (decodes && shape.n_slots > profile.stream_panels_per_sm * profile.n_sms) return {};
+  if (profile.mma_warps_m != 0 || profile.mma_split_k != 0) return {};  // who sets these asks for that kernel
   const int tokens_log2 = shared_tokens_log2(1, shape.n_tokens);
   const int slots_per_group = shape.swiglu ? 2 : 1, n_groups = shape.n_slots / slots_per_group;
   const int n_ctas = std::min(profile.n_sms, n_groups);
