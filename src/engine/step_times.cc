@@ -7,7 +7,7 @@
 namespace spate {
 namespace {
 
-constexpr double kKeep = 0.8;          // of the sums behind the cost of a token, with each step
+constexpr double kKeep = 0.9;          // of the sums behind the cost of a token, with each step
 constexpr double kKeepLongest = 0.98;  // of the longest chunk: halves in 34 steps
 
 }  // namespace

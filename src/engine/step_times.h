@@ -11,7 +11,7 @@ namespace spate {
 //   decode(D)    the median of the last kDecodeSamples steps that decoded and did nothing else, kept by the power of
 //   two
 //                below D, as a step's time grows with its batch
-//   prompt_cost  seconds a token, of what the last mixed steps took beyond decode(D): sums that forget a fifth with
+//   prompt_cost  seconds a token, of what the last mixed steps took beyond decode(D): sums that forget a tenth with
 //   each
 //                step, so tokens count alike however they were cut. Until there was a mixed step, of steps of prompts
 //                alone.
@@ -38,7 +38,7 @@ class StepTimes {
   static constexpr int kFewestSamples = 3;  // of a median
   static constexpr int kFreshSteps = 128;   // a median is measured again when this many steps were mixed since
   static constexpr int kFirstChunk = 64;    // tokens
-  static constexpr int kLeastChunk = 8;    // tokens; prompts get on even where they cost more than the limit
+  static constexpr int kLeastChunk = 8;     // tokens; prompts get on even where they cost more than the limit
 
  private:
   struct Samples {

@@ -72,6 +72,17 @@ TEST(RequestCheck, EachFieldOutOfRange_IsRefusedByName) {
        }},
       {"logprobs is 33", usage, [](Request& r) { r.n_logprobs = 33; }},
       {"logprobs is -1", usage, [](Request& r) { r.n_logprobs = -1; }},
+      {"0 choices are asked for; it must be from 1 to 8", usage, [](Request& r) { r.n_choices = 0; }},
+      {"9 choices", usage, [](Request& r) { r.n_choices = 9; }},
+      {"priority is 101; it must be from -100 to 100", usage, [](Request& r) { r.priority = 101; }},
+      {"cache_salt has 1025 bytes", usage, [](Request& r) { r.cache_salt.assign(1025, 'x'); }},
+      {"an embedding comes alone", usage, [](Request& r) { r.pooling = Pooling::kMean; }},
+      {"an embedding comes alone", usage,
+       [](Request& r) {
+         r.pooling = Pooling::kLast;
+         r.max_tokens = 0;
+         r.n_choices = 2;
+       }},
       {"stop token 50", usage, [](Request& r) { r.stop_tokens = {50}; }},
       {"stop string 2 is empty", usage,
        [](Request& r) {

@@ -115,6 +115,25 @@ TEST(EngineText, HeldBackText_ComesOutOnCancel) {
   f.engine.engine.run_until_idle();
 }
 
+TEST(EngineText, StopStringAcrossAPreemption_IsFoundAndNeverEmitted) {
+  // Both reach their second page at once, and there is one: the second gives way with " Us" held back.
+  const std::unique_ptr<Tokenizer> tokenizer = small_tokenizer();
+  EngineFixture f({2, 64, 3}, {.vocab_size = kVocabSize, .context_tokens = 90}, tokenizer.get());
+  f.executor.draw = [](std::span<const int32_t> context, const SamplingParams&) {
+    return context.size() == 32 ? kUs : context.size() == 33 ? kEr : kOne;
+  };
+  std::string expected;
+  for (int i = 0; i < 31; ++i) expected += " one";
+  for (int i = 0; i < 2; ++i) f.submit({.prompt = {kOne}, .max_tokens = 60, .stop_strings = {" User:"}});
+  f.engine.run_until_idle();
+  for (RequestId id = 1; id <= 2; ++id) {
+    EXPECT_EQ(f.recorder[id].text, expected);
+    EXPECT_EQ(f.recorder[id].finish->stop_string, " User:");
+    EXPECT_EQ(f.recorder[id].tokens.size(), 33u);
+    EXPECT_EQ(f.recorder[id].finish->cost.n_preemptions, id == 2 ? 1 : 0);
+  }
+}
+
 TEST(EngineText, CharacterAcrossTokens_ComesWhole) {
   TextFixture f({kE2, k82, kAc, kTwo});
   const testing::Output& output = f.run({.max_tokens = 4});
