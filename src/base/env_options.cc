@@ -17,6 +17,7 @@ const EnvOptions& env_options() {
   static const EnvOptions options{.isa = text("SPATE_ISA"),
                                   .log_level = text("SPATE_LOG"),
                                   .test_data = text("SPATE_TEST_DATA"),
+                                  .api_key = text("SPATE_API_KEY"),
                                   .ci = text("CI") == "true",
                                   .term = text("TERM"),
                                   .home = text("HOME"),

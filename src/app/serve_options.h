@@ -1,0 +1,40 @@
+// What `spate serve` can be told.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "app/chat_options.h"
+#include "app/options.h"
+#include "base/error.h"
+#include "engine/engine_thread.h"
+#include "server/server.h"
+
+namespace spate::app {
+
+struct ServeOptions {
+  std::string model;
+  std::vector<std::string> aliases;
+  int context = 0;  // 0: what the model was trained on
+  int max_seqs = 64;
+  int step_tokens = 0;    // 0: by device
+  int64_t kv_tokens = 0;  // 0: by device
+  double max_decode_stretch = 2;
+  std::string pooling = "mean";
+  std::vector<std::string> api_keys;
+  std::string api_key_file;
+  QueueLimits queue;
+  server::ServerOptions server;
+  ChatOptions chat;
+  DeviceOptions device;
+};
+
+void add_serve_options(CLI::App& parser, ServeOptions& options);
+
+// The keys of the options, of the file and of SPATE_API_KEY, into options.server, with what each may ask for. Error
+// kIo, kUsage.
+Result<void> collect_api_keys(ServeOptions& options);
+
+}  // namespace spate::app

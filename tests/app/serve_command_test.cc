@@ -1,0 +1,135 @@
+// `spate serve` as a process: its line, its signals, its exit codes. What it answers is tested in tests/server.
+#include <csignal>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "app/serve_options.h"
+#include "app/subprocess.h"
+#include "server/http/http_client.h"
+
+namespace spate::app {
+namespace {
+
+using ::testing::ElementsAre;
+using testing::Finished;
+using ::testing::HasSubstr;
+using testing::HttpClient;
+using testing::request_text;
+using testing::run_spate;
+using testing::SpateProcess;
+
+// The bundled model, on a free port.
+class Serving {
+ public:
+  Serving() : process({"serve", "--port", "0", "--device", "cpu", "--max-seqs", "4", "--ctx", "1024"}) {
+    std::string line;
+    while (!line.ends_with('\n')) {
+      const std::string more = process.read_some();
+      if (more.empty()) break;
+      line += more;
+    }
+    const size_t at = line.find("http://127.0.0.1:");
+    EXPECT_NE(at, std::string::npos) << line << process.error_so_far();
+    if (at != std::string::npos) port = static_cast<uint16_t>(std::atoi(line.c_str() + at + 17));
+  }
+
+  // A stream that has begun.
+  HttpClient stream(int max_tokens) {
+    HttpClient client(port);
+    client.send(request_text(
+        "/v1/completions",
+        fmt::format(R"({{"prompt":"The river","max_tokens":{},"ignore_eos":true,"stream":true}})", max_tokens)));
+    EXPECT_EQ(client.head().status, 200);
+    EXPECT_THAT(client.chunk(), HasSubstr("data: {"));
+    return client;
+  }
+  std::string health() {
+    HttpClient client(port);
+    client.send(request_text("/health"));
+    return client.response().body;
+  }
+
+  SpateProcess process;
+  uint16_t port = 0;
+};
+
+TEST(ServeCommand, Sigterm_LetsStreamsEndAndExitsWith0) {
+  Serving serving;
+  EXPECT_EQ(serving.health(), R"({"status":"ok"})");
+  HttpClient client = serving.stream(100);
+  serving.process.send_signal(SIGTERM);
+  std::string rest;
+  for (std::string chunk = client.chunk(); !chunk.empty(); chunk = client.chunk()) rest += chunk;
+  EXPECT_THAT(rest, HasSubstr("data: [DONE]"));
+  const Finished finished = serving.process.finish();
+  EXPECT_EQ(finished.exit_code, 0) << finished.err;
+  EXPECT_EQ(finished.err, "");
+}
+
+TEST(ServeCommand, SecondSigterm_EndsAtOnce) {
+  Serving serving;
+  const HttpClient client = serving.stream(1000);
+  serving.process.send_signal(SIGTERM);
+  while (serving.health() == R"({"status":"ok"})") {
+  }
+  serving.process.send_signal(SIGTERM);
+  EXPECT_EQ(serving.process.finish().signal, SIGTERM);
+}
+
+TEST(ServeCommand, WhatCannotBeServed_IsAnErrorWithItsCode) {
+  EXPECT_EQ(run_spate({"serve", "--port", "0", "/nonexistent.gguf"}).exit_code, 3);
+  EXPECT_EQ(run_spate({"serve", "--port", "70000"}).exit_code, 2);
+  EXPECT_EQ(run_spate({"serve", "--port", "0", "--tls-cert", "/nonexistent.pem"}).exit_code, 2);
+  EXPECT_EQ(run_spate({"serve", "--port", "0", "--api-key", ""}).exit_code, 2);
+  EXPECT_EQ(run_spate({"serve", "--port", "0", "--api-key-file", "/nonexistent"}).exit_code, 3);
+  const Finished nowhere = run_spate({"serve", "--host", "192.0.2.1"});
+  EXPECT_EQ(nowhere.exit_code, 3);
+  EXPECT_THAT(nowhere.err, HasSubstr("192.0.2.1"));
+  EXPECT_EQ(run_spate({"serve", "--ping-time", "nan"}).exit_code, 2);
+}
+
+class KeyFile : public ::testing::Test {
+ protected:
+  Result<void> collect(const std::string& text) {
+    std::string path = (std::filesystem::temp_directory_path() / "spate-keys-XXXXXX").string();
+    const int file = mkstemp(path.data());
+    EXPECT_GE(file, 0);
+    close(file);
+    std::ofstream(path) << text;
+    options.api_key_file = path;
+    Result<void> result = collect_api_keys(options);
+    std::filesystem::remove(path);
+    return result;
+  }
+  ServeOptions options;
+};
+
+TEST_F(KeyFile, LinesAreKeys_WithTheirPriorities) {
+  options.server.api.max_priority = 1;
+  options.api_keys = {"last"};
+  ASSERT_TRUE(collect("# ours\nalpha\n\n  beta 7 # of the night shift\r\ngamma\t-3").ok());
+  EXPECT_THAT(options.server.http.api_keys, ElementsAre("alpha", "beta", "gamma", "last"));
+  EXPECT_THAT(options.server.api.max_priority_by_key, ElementsAre(1, 7, -3, 1));
+}
+
+TEST_F(KeyFile, WithoutAKey_IsRefused) {
+  const Result<void> result = collect("# nothing yet\n");
+  ASSERT_FALSE(result.ok());
+  EXPECT_EQ(result.error().code, ErrorCode::kUsage);
+}
+
+TEST_F(KeyFile, BadLines_AreNamedAndNotQuoted) {
+  for (const char* text : {"alpha\nbeta secret", "alpha\nbeta 101", "alpha\nb\xC3\xA9ta"}) {
+    options = {};
+    const Result<void> result = collect(text);
+    ASSERT_FALSE(result.ok()) << text;
+    EXPECT_THAT(result.error().message, HasSubstr("line 2"));
+    EXPECT_THAT(result.error().message, ::testing::Not(HasSubstr("secret")));
+  }
+}
+
+}  // namespace
+}  // namespace spate::app
