@@ -11,10 +11,10 @@ inline constexpr int kDefaultCompletionTokens = 16;
 inline constexpr size_t kMaxPrompts = 128;
 
 struct CompletionRequest {
-  std::vector<std::vector<TokenId>>
-      prompts;        // at least one; none empty, all in the vocabulary, each with room in the context
+  // At least one; none is empty, all are in the vocabulary, and each has room in the context.
+  std::vector<std::vector<TokenId>> prompts = {};
   bool echo = false;  // the prompt's text comes before the answer's
-  GenerationFields generation;
+  GenerationFields generation = {};
 };
 
 // Error 400 with `param`.

@@ -11,10 +11,10 @@ namespace spate::api {
 inline constexpr size_t kMaxEmbeddingInputs = 2048;
 
 struct EmbeddingRequest {
-  std::vector<std::vector<TokenId>> inputs;  // at least one; none empty, all in the vocabulary and the context
+  std::vector<std::vector<TokenId>> inputs = {};  // at least one; none empty, all in the vocabulary and the context
   Pooling pooling = Pooling::kMean;
   bool base64 = false;  // little-endian float32, else numbers
-  std::string cache_salt;
+  std::string cache_salt = {};
   int priority = 0;
 };
 

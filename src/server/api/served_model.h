@@ -22,11 +22,11 @@ struct Conversation;
 namespace spate::api {
 
 struct ServedModelOptions {
-  std::vector<std::string> names;  // at least one; the first is what answers say, the others are aliases
-  int64_t created = 0;             // when the model was loaded or made, Unix seconds
-  int context_tokens = 0;          // of one request, prompt and answer together: Engine::context_tokens()
-  int vocab_size = 0;              // ids from 0 that the model takes; may exceed the tokenizer's
-  int d_model = 0;                 // length of an embedding
+  std::vector<std::string> names = {};  // at least one; the first is what answers say, the others are aliases
+  int64_t created = 0;                  // when the model was loaded or made, Unix seconds
+  int context_tokens = 0;               // of one request, prompt and answer together: Engine::context_tokens()
+  int vocab_size = 0;                   // ids from 0 that the model takes; may exceed the tokenizer's
+  int d_model = 0;                      // length of an embedding
   // Where a request does not say. OpenAI's own: the model's distribution as it is.
   SamplingParams sampling{.temperature = 1};
   Pooling pooling = Pooling::kMean;  // of embeddings; kMean or kLast

@@ -1,4 +1,5 @@
 // Bodies and chunks, made of what an engine could say.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "server/api/api_testing.h"

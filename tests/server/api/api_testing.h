@@ -185,7 +185,11 @@ class ApiFixture : public ::testing::Test {
   // Calls the handler of the first row that fits, as the transport does.
   ExchangePtr ask(const std::string& method, const std::string& path, std::string body = {}, int key_index = -1) {
     if (routes_.empty()) routes_ = api::api_routes(serving, options);
-    http::HttpRequest request{.method = method, .path = path, .body = std::move(body), .key_index = key_index};
+    http::HttpRequest request;
+    request.method = method;
+    request.path = path;
+    request.body = std::move(body);
+    request.key_index = key_index;
     for (const http::Route& route : routes_) {
       const bool prefix = route.path.ends_with('*');
       const std::string fixed = prefix ? route.path.substr(0, route.path.size() - 1) : route.path;

@@ -1,5 +1,6 @@
 #include "server/api/completion_request.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "server/api/api_testing.h"

@@ -1,4 +1,5 @@
 // The endpoints that need no engine, and what all of them have in common.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "server/api/api_testing.h"

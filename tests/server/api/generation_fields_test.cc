@@ -1,5 +1,6 @@
 #include "server/api/generation_fields.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "server/api/api_testing.h"

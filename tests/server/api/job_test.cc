@@ -2,6 +2,7 @@
 #include "server/api/job.h"
 
 #include <future>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "server/api/api_testing.h"

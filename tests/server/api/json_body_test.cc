@@ -1,5 +1,6 @@
 #include "server/api/json_body.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 

@@ -1,5 +1,6 @@
 // The OpenAPI description against what the endpoints take and answer.
 #include <fstream>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <set>
 #include <sstream>
