@@ -28,6 +28,10 @@ namespace {
 
 constexpr int kGpuStepTokens = 2048, kCpuStepTokens = 512;
 
+bool is_loopback(const std::string& host) {
+  return host.starts_with("127.") || host == "localhost" || host == "::1";
+}
+
 // Every connection is a file. The soft limit is low for the sake of old programs that use select().
 void raise_file_limit() {
   rlimit limit{};
@@ -142,6 +146,8 @@ Result<void> serve(const ServeOptions& given) {
   options.server.version = SPATE_VERSION;
   options.server.commit = build_commit();
   raise_file_limit();
+  if (const http::HttpOptions& http = options.server.http; http.api_keys.empty() && !is_loopback(http.host))
+    log::warn("there are no API keys: whoever reaches {} may use this server", http.host);
 
   DrainTarget target;
   const ServeSignals signals([&target] { return target.drain(); });  // nothing is worth waiting for while loading

@@ -113,6 +113,8 @@ void add_limit_options(CLI::App& parser, server::ServerOptions& options) {
                       "of all requests being read; default 268435456; beyond them 503"));
   in_group(add_number(parser, "--stream-buffer-bytes", http.stream_buffer_bytes, 1024, kMaxBytes,
                       "of a stream that its client has not read; default 1048576; beyond them it is cut off"));
+  in_group(add_number(parser, "--stream-buffers-bytes", http.stream_buffers_bytes, 1024, kMaxBytes,
+                      "of all streams together; default 67108864; beyond them those with over 64 KiB are cut off"));
   in_group(add_number(parser, "--max-json-depth", options.api.json.max_depth, 1, 1000,
                       "arrays and objects within one another in a request; default 100"));
   in_group(add_seconds(parser, "--header-time", http.header_time, 0.001, "for a request's header to come"));

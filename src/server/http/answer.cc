@@ -37,7 +37,12 @@ std::string field_lines(std::string_view field, std::string_view text) {
 
 }  // namespace
 
-Answer::Answer(AnswerForm form, Signals signals) : form_(std::move(form)), signals_(std::move(signals)) {}
+Answer::Answer(AnswerForm form, Signals signals, std::shared_ptr<StreamBuffers> buffers)
+    : form_(std::move(form)), signals_(std::move(signals)), buffers_(std::move(buffers)) {}
+
+Answer::~Answer() {
+  buffers_->held_bytes -= static_cast<int64_t>(held_bytes_);
+}
 
 void Answer::wake_locked() {
   if (woken_) return;
@@ -95,13 +100,30 @@ void Answer::begin_events(const Headers& extra) {
 
 void Answer::add_to_stream(std::string_view lines) {
   if (!streaming_) return;
-  body_.append(lines);
-  if (body_.size() + in_flight_bytes_ > form_.stream_buffer_bytes) {
+  if (holds_too_much()) {
     phase_ = Phase::kCutOff;
     body_ = {};
     woken_ = false;  // the connection, amid a write, may have been told of earlier lines and look only when that ends
+  } else {
+    body_.append(lines);
   }
+  count_held();
   wake_locked();
+}
+
+// Of what came before: a single event, however large, does not cut off a client that reads.
+bool Answer::holds_too_much() const {
+  constexpr size_t kAlwaysGranted = 64 << 10;
+  const size_t unread = body_.size() + in_flight_bytes_;
+  return unread > form_.stream_buffer_bytes ||
+         (unread > kAlwaysGranted && buffers_->held_bytes > buffers_->limit_bytes);
+}
+
+void Answer::count_held() {
+  if (!streaming_) return;
+  const size_t now = body_.size() + in_flight_bytes_;
+  buffers_->held_bytes += static_cast<int64_t>(now) - static_cast<int64_t>(held_bytes_);
+  held_bytes_ = now;
 }
 
 void Answer::event(std::string_view data) {
@@ -184,6 +206,7 @@ Answer::Take Answer::take(std::string& bytes) {
 void Answer::sent(size_t n_bytes) {
   const std::lock_guard lock(mutex_);
   in_flight_bytes_ -= std::min(n_bytes, in_flight_bytes_);
+  count_held();
 }
 
 void Answer::end_keep_alive() {
@@ -214,6 +237,8 @@ std::function<void()> Answer::close() {
   if (phase_ != Phase::kAnswered) phase_ = Phase::kClosed;
   head_ = {};
   body_ = {};
+  in_flight_bytes_ = 0;
+  count_held();
   return std::exchange(on_close_, nullptr);
 }
 

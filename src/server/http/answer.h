@@ -2,6 +2,7 @@
 // I/O thread. Between them stand a lock and a bound.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -24,6 +25,13 @@ struct AnswerForm {
   size_t stream_buffer_bytes = 0;
 };
 
+// What all streams of a server hold that their clients have not taken.
+struct StreamBuffers {
+  explicit StreamBuffers(int64_t limit) : limit_bytes(limit) {}
+  const int64_t limit_bytes;
+  std::atomic<int64_t> held_bytes = 0;
+};
+
 class Answer {
  public:
   // wake: called, under the answer's lock, when there is something for the connection to see; once until it has looked
@@ -32,7 +40,8 @@ class Answer {
     std::function<void()> wake;
     std::function<void(std::function<void()>)> post;
   };
-  Answer(AnswerForm form, Signals signals);
+  Answer(AnswerForm form, Signals signals, std::shared_ptr<StreamBuffers> buffers);
+  ~Answer();
 
   // The handler's end; as in Exchange.
   void respond(int status, std::string_view content_type, std::string_view body, const Headers& extra);
@@ -89,18 +98,22 @@ class Answer {
   void write_head(int status, std::string_view content_type, const Headers& extra, std::string_view framing);
   void respond_locked(int status, std::string_view content_type, std::string_view body, const Headers& extra);
   void add_to_stream(std::string_view lines);
+  bool holds_too_much() const;
+  void count_held();
   void wake_locked();
   bool chunked() const { return form_.http_1_1; }
 
   mutable std::mutex mutex_;
   AnswerForm form_;
   const Signals signals_;
+  const std::shared_ptr<StreamBuffers> buffers_;
   Phase phase_ = Phase::kUnanswered;
   bool streaming_ = false;  // the answer is events: framed when they are taken
   bool woken_ = false;
   std::string head_;            // not taken
   std::string body_;            // not taken
   size_t in_flight_bytes_ = 0;  // taken, not sent
+  size_t held_bytes_ = 0;       // of both, as counted in buffers_
   std::function<void()> on_close_;
   Summary summary_;
 };

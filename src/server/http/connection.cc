@@ -188,7 +188,8 @@ void Connection::make_answer(bool keep_alive) {
     if (auto self = weak.lock()) socket->post([self] { self->on_wake(); });
   };
   const auto post = [socket = socket_](std::function<void()> task) { socket->post(std::move(task)); };
-  answer_ = std::make_shared<Answer>(std::move(form), Answer::Signals{.wake = wake, .post = post});
+  answer_ =
+      std::make_shared<Answer>(std::move(form), Answer::Signals{.wake = wake, .post = post}, shared_.stream_buffers);
   taken_ = Answer::Take::kMore;
   answer_bytes_ = 0;
   timed_out_ = false;

@@ -152,12 +152,13 @@ struct HttpOptions {
   std::vector<std::string> cors_origins;  // that a browser may call from, as in Origin; "*": any; none: CORS is off
   TlsOptions tls;                         // both files empty: plain HTTP
 
-  int64_t max_header_bytes = 16 << 10;    // beyond: 431
-  int64_t max_body_bytes = 16 << 20;      // beyond: 413
-  int64_t max_bodies_bytes = 256 << 20;   // of all bodies held at once; beyond: 503
-  int max_connections = 8192;             // beyond: 503, and closed
-  int64_t stream_buffer_bytes = 1 << 20;  // events that a client has not taken; beyond: it is cut off
-  int send_buffer_bytes = 128 << 10;      // the kernel's, of a connection
+  int64_t max_header_bytes = 16 << 10;      // beyond: 431
+  int64_t max_body_bytes = 16 << 20;        // beyond: 413
+  int64_t max_bodies_bytes = 256 << 20;     // of all bodies held at once; beyond: 503
+  int max_connections = 8192;               // beyond: 503, and closed
+  int64_t stream_buffer_bytes = 1 << 20;    // events that a client has not taken; beyond: it is cut off
+  int64_t stream_buffers_bytes = 64 << 20;  // of all streams; beyond: those with more than 64 KiB are cut off
+  int send_buffer_bytes = 64 << 10;         // the kernel's, of a connection
 
   std::chrono::milliseconds header_time{
       10'000};                                  // from the first byte of a request (or of TLS) to the end of its header

@@ -20,6 +20,7 @@ SharedState::SharedState(HttpOptions given, std::vector<Route> rows)
       keys(given.api_keys),
       cors(given.cors_origins),
       bodies(std::make_shared<ByteBudget>(given.max_bodies_bytes)),
+      stream_buffers(std::make_shared<StreamBuffers>(given.stream_buffers_bytes)),
       internal_error(std::make_shared<const std::string>(
           given.error_body({500, "internal_error", "the server failed to answer this request; see its log"}))),
       workers(given.n_workers) {}

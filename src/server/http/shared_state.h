@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "server/http/answer.h"
 #include "server/http/api_keys.h"
 #include "server/http/cors.h"
 #include "server/http/handler.h"
@@ -75,6 +76,7 @@ class SharedState {
   const ApiKeys keys;
   const Cors cors;
   const std::shared_ptr<ByteBudget> bodies;
+  const std::shared_ptr<StreamBuffers> stream_buffers;
   const std::shared_ptr<const std::string> internal_error;  // the body that says it, for exchanges that outlive this
   Workers workers;
 

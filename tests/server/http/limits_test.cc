@@ -1,5 +1,6 @@
 // What bounds a connection: times, bytes, numbers, and how it ends. Waits here are on what the server does; the short
 // limits make it do so soon.
+#include <algorithm>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <thread>
@@ -189,6 +190,48 @@ TEST_F(HttpLimits, ClientThatDoesNotRead_IsCutOff_AndOthersStreamOn) {
   EXPECT_EQ(finished.take().outcome, Outcome::kCutOff);
   to_reader->end_events();
   EXPECT_EQ(reader.chunk(), "");
+}
+
+TEST_F(HttpLimits, LargeEvent_DoesNotCutOffAClientThatReads) {
+  options.stream_buffer_bytes = 64 << 10;
+  start();
+  HttpClient client = connect();
+  const ExchangePtr exchange = open_stream(client);
+  for (int i = 0; i < 3; ++i) {
+    const std::string data(3 << 20, 'x');
+    exchange->event(data);
+    std::string got;
+    while (!got.ends_with("\n\n")) got += client.chunk();
+    EXPECT_EQ(got.size(), data.size() + 8);
+  }
+  EXPECT_TRUE(exchange->is_open());
+}
+
+TEST_F(HttpLimits, AllStreamsTogether_HaveABoundToo) {
+  options.stream_buffers_bytes = 256 << 10;
+  options.send_buffer_bytes = 8 << 10;
+  start();
+  std::vector<HttpClient> stuck;
+  std::vector<ExchangePtr> streams;
+  for (int i = 0; i < 4; ++i) {
+    stuck.emplace_back(server->port(), HttpClient::Options{.receive_buffer_bytes = 4096});
+    streams.push_back(open_stream(stuck.back()));
+  }
+  HttpClient reader = connect();
+  const ExchangePtr to_reader = open_stream(reader);
+  const std::string data(1000, 'x');
+  int64_t n_bytes = 0;
+  const auto any_open = [&] {
+    return std::any_of(streams.begin(), streams.end(), [](const ExchangePtr& stream) { return stream->is_open(); });
+  };
+  // Each of them is far below its own bound of a mebibyte when all together reach theirs.
+  for (; any_open(); n_bytes += 1000) {
+    for (const ExchangePtr& stream : streams) stream->event(data);
+    to_reader->event("x");
+    ASSERT_EQ(reader.chunk(), "data: x\n\n");
+    ASSERT_LT(n_bytes, 800'000);
+  }
+  EXPECT_TRUE(to_reader->is_open());
 }
 
 TEST_F(HttpLimits, ClientThatTakesNothingForTooLong_IsCutOff) {
