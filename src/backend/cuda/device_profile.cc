@@ -16,12 +16,10 @@ struct Threshold {
   int min, max;
 };
 
-constexpr std::string_view kStreamTokens = "stream_tokens", kStreamDecodeTokens = "stream_decode_tokens";
+constexpr std::string_view kStreamTokens = "stream_tokens";
 constexpr Threshold kThresholds[] = {
     {kStreamTokens, &DeviceProfile::stream_tokens, 0, 8},
-    {kStreamDecodeTokens, &DeviceProfile::stream_decode_tokens, 0, 8},
-    {"stream_panels_per_sm", &DeviceProfile::stream_panels_per_sm, 0, 1 << 20},
-    {"stream_shared_kib", &DeviceProfile::stream_shared_kib, 32, 227},
+    {"stream_warps", &DeviceProfile::stream_warps, 4, 14},
     {"fused_norm_tokens", &DeviceProfile::fused_norm_tokens, 0, 1 << 20},
     {"gemm_min_tokens", &DeviceProfile::gemm_min_tokens, 1, 1 << 20},
     {"split_k_ctas_per_sm", &DeviceProfile::split_k_ctas_per_sm, 1, 32},
@@ -113,10 +111,7 @@ DeviceProfile read_properties(int device) {
   profile.l2_bytes = properties.l2CacheSize;
   profile.shared_bytes_per_block = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
   profile.dependent_launch = built_for_capability_9(profile.capability);
-  if (built_for_capability_9(profile.capability)) {
-    profile.stream_tokens = 8;
-    profile.stream_decode_tokens = 4;
-  }
+  if (built_for_capability_9(profile.capability)) profile.stream_tokens = 8;
   return profile;
 }
 
@@ -145,7 +140,7 @@ Result<void> DeviceProfile::tune(std::string_view assignment) {
   for (const Threshold& threshold : kThresholds) {
     if (threshold.name != key) continue;
     if (!is_number || value < threshold.min || value > threshold.max) return refuse(threshold.min, threshold.max);
-    if ((key == kStreamTokens || key == kStreamDecodeTokens) && value > 0 && !built_for_capability_9(capability))
+    if (key == kStreamTokens && value > 0 && !built_for_capability_9(capability))
       return Error::usage(
           fmt::format("--tune {}: {} has no bulk copies, or this build no code for them; they came with "
                       "capability 9.0",

@@ -19,15 +19,13 @@ struct DeviceProfile {
   int shared_bytes_per_block = 0;  // opt-in limit
 
   // Matrix products by tokens in the step (matmul_dispatch.cu).
-  int stream_tokens = 0;         // up to here, at most 8, float16 by CTAs that stay (bulk copies: capability 9.0)
-  int stream_decode_tokens = 0;  // up to here other types' products
-  int stream_panels_per_sm = 2;  //   of up to so many panels of 16 rows for each SM
-  int stream_shared_kib = 112;   // of such a CTA, where that is enough
-  int gemm_min_tokens = 256;     // from here on: decoded once, then cuBLASLt
-  int fused_norm_tokens = 255;   // up to here, and below that: RMSNorm is folded into the products around it; 0: never
-  int split_k_ctas_per_sm = 2;   // K is shared between CTAs until about this many run on each SM
-  int mma_warps_m = 0;           // warps of a CTA that take different rows (1, 2, 4, 8); 0: by the table
-  int mma_split_k = 0;           // CTAs that share K; 0: by the table
+  int stream_tokens = 0;        // up to here, at most 8, float16 by CTAs that stay (bulk copies: capability 9.0)
+  int stream_warps = 14;        // that multiply in such a CTA, at most
+  int gemm_min_tokens = 256;    // from here on: decoded once, then cuBLASLt
+  int fused_norm_tokens = 32;   // up to here, and below that: RMSNorm is folded into the products around it; 0: never
+  int split_k_ctas_per_sm = 2;  // K is shared between CTAs until about this many run on each SM
+  int mma_warps_m = 0;          // warps of a CTA that take different rows (1, 2, 4, 8); 0: by the table
+  int mma_split_k = 0;          // CTAs that share K; 0: by the table
   // Attention.
   int attention_split_pages = 0;   // pages of KV a work item takes at most; 0: planned from the load
   int attention_decode_warps = 0;  // of a CTA, at most; 0: as many as have room for their pages

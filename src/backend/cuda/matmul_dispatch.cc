@@ -6,7 +6,7 @@
 #include "backend/cuda/matmul_few.cuh"
 #include "backend/cuda/matmul_kernels.h"
 #include "backend/cuda/matmul_plan.h"
-#include "backend/cuda/matmul_stream.cuh"
+#include "backend/cuda/matmul_stream.h"
 #include "backend/cuda/swiglu.h"
 #include "base/check.h"
 
@@ -34,14 +34,10 @@ float factor_of(const MatmulArgs& args, const PackedMatrix& part) {
   return args.x_scale * std::bit_cast<float>(static_cast<uint32_t>(127 - part.scale_log2) << 23);
 }
 
-// By matmul_stream.cuh, where it can be: a product of parts with first's format and, behind them, last's.
-bool run_stream(const PackedMatrix& first, const PackedMatrix& last, const MmaShape& shape, MmaParams& params,
-                const DeviceProfile& profile, cudaStream_t stream) {
-  const bool same = same_kernels(first, last);
-  const TypeKernels &kernels = type_kernels(first.type), &last_kernels = type_kernels(last.type);
-  const int tile_bytes = std::max(kernels.tile_bytes, last_kernels.tile_bytes);
-  const StreamPlan plan = plan_stream(
-      shape, {tile_bytes / kernels.chunks_per_tile, kernels.chunks_per_tile, is_float_type(first.type)}, profile);
+// By matmul_stream.h, where it can be.
+bool run_stream(QuantType type, const MmaShape& shape, MmaParams& params, const DeviceProfile& profile,
+                cudaStream_t stream) {
+  const StreamPlan plan = is_float_type(type) ? plan_stream(shape, profile) : StreamPlan{};
   if (plan.n_ctas == 0) return false;
   params.stream = plan.shape;
   const Launch how{.grid = dim3(static_cast<unsigned>(plan.n_ctas)),
@@ -49,9 +45,8 @@ bool run_stream(const PackedMatrix& first, const PackedMatrix& last, const MmaSh
                    .shared_bytes = static_cast<size_t>(plan.shared_bytes),
                    .stream = stream,
                    .dependent = profile.dependent_launch};
-  SPATE_CUDA(same ? kernels.stream(params, how) : pair_kernels(first.type, last.type)->stream(params, how),
-             "streamed product of {} tokens with {} panels of {} x {} tiles of {}", shape.n_tokens, shape.n_slots,
-             kTileRows, shape.n_k_tiles, quant_name(first.type));
+  SPATE_CUDA(launch_stream(params, how), "streamed product of {} tokens with {} panels of {} x {} tiles",
+             shape.n_tokens, shape.n_slots, kTileRows, shape.n_k_tiles);
   return true;
 }
 
@@ -94,7 +89,7 @@ void run_mma(const MatmulArgs& args, int first, int end, int column, int n_token
                        .n_k_tiles = params.n_k_tiles,
                        .swiglu = args.epilogue == Epilogue::kSwiGlu};
   const PackedMatrix& last = args.parts[end - 1];
-  if (run_stream(matrix, last, shape, params, profile, stream)) return;
+  if (run_stream(matrix.type, shape, params, profile, stream)) return;
   const MmaPlan plan = plan_mma(shape, {workspace.partial_elems, workspace.n_counters}, profile);
   SPATE_CHECK(plan.counters() <= workspace.n_counters && plan.partial_elems() <= workspace.partial_elems,
               "{} counters and {} sums for a product of {} tokens that needs {} and {}", workspace.n_counters,
@@ -107,7 +102,7 @@ void run_mma(const MatmulArgs& args, int first, int end, int column, int n_token
                    .stream = stream,
                    .dependent = profile.dependent_launch};
   SPATE_CUDA(same_kernels(matrix, last) ? type_kernels(matrix.type).mma(plan.tier, params, how)
-                                        : pair_kernels(matrix.type, last.type)->mma(params, how),
+                                        : pair_kernel(matrix.type, last.type)(params, how),
              "product of {} tokens with {} panels of {} x {} columns of {}", n_tokens, params.n_slots, kTileRows,
              matrix.n_cols, quant_name(matrix.type));
 }
@@ -120,7 +115,7 @@ int launch_end(const MatmulArgs& args, int first, int n_tokens) {
   while (end < args.n_parts && same_kernels(a, args.parts[end])) ++end;
   if (n_tokens > tier_shape(MmaTier::k8Tokens).tokens || end == args.n_parts) return end;
   const PackedMatrix& b = args.parts[end];
-  if (pair_kernels(a.type, b.type) == nullptr) return end;
+  if (pair_kernel(a.type, b.type) == nullptr) return end;
   while (end < args.n_parts && same_kernels(b, args.parts[end])) ++end;
   return end;
 }

@@ -31,10 +31,7 @@ constexpr MmaTierShape tier_shape(MmaTier tier) {
 
 struct TypeKernels {
   int tile_bytes;
-  int chunks_per_tile;  // of matmul_stream.cuh
   cudaError_t (*mma)(MmaTier tier, const MmaParams& params, const Launch& how);
-  // Products of up to 8 tokens planned by plan_stream().
-  cudaError_t (*stream)(const MmaParams& params, const Launch& how);
   // Decodes panels [first_panel, first_panel + n_panels) to out[16 n_panels, 256 n_k_tiles], columns in the
   // activations' order (k_position).
   cudaError_t (*decode)(const std::byte* tiles, int first_panel, int n_panels, int n_k_tiles, __half* out,
@@ -50,11 +47,8 @@ const TypeKernels& type_kernels(QuantType type);
 // Runs products of up to 8 tokens over parts of two types (MatmulPart::second tells which); null for a pair that has no
 // kernel of its own, whose parts are launched one after the other. The pairs are those that the ecosystem's mixes put
 // side by side.
-struct PairKernels {
-  cudaError_t (*mma)(const MmaParams& params, const Launch& how);
-  cudaError_t (*stream)(const MmaParams& params, const Launch& how);
-};
-const PairKernels* pair_kernels(QuantType first, QuantType second);
+using PairKernel = cudaError_t (*)(const MmaParams& params, const Launch& how);
+PairKernel pair_kernel(QuantType first, QuantType second);
 
 template <QuantType>
 TypeKernels make_type_kernels();  // defined and instantiated in matmul_*.cu

@@ -4,20 +4,20 @@
 
 namespace spate::cuda {
 
-const PairKernels* pair_kernels(QuantType first, QuantType second) {
+PairKernel pair_kernel(QuantType first, QuantType second) {
   struct Row {
     QuantType first, second;
-    PairKernels kernels;
+    PairKernel kernel;
   };
 #define SPATE_PAIR(a, b) \
-  { QuantType::a, QuantType::b, make_pair_kernels<TileFormat<QuantType::a>, TileFormat<QuantType::b>>() }
+  { QuantType::a, QuantType::b, launch_pair<TileFormat<QuantType::a>, TileFormat<QuantType::b>> }
   static constexpr Row kRows[] = {
       SPATE_PAIR(kQ4_K, kQ6_K), SPATE_PAIR(kQ4_K, kQ5_K), SPATE_PAIR(kQ5_K, kQ6_K), SPATE_PAIR(kQ3_K, kQ4_K),
       SPATE_PAIR(kQ3_K, kQ5_K), SPATE_PAIR(kQ2_K, kQ3_K), SPATE_PAIR(kQ2_K, kQ4_K),
   };
 #undef SPATE_PAIR
   for (const Row& row : kRows)
-    if (row.first == first && row.second == second) return &row.kernels;
+    if (row.first == first && row.second == second) return row.kernel;
   return nullptr;
 }
 

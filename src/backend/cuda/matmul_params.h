@@ -20,12 +20,11 @@ struct MatmulPart {
   bool second;   // its tiles are of the kernel's second format
 };
 
-// How a CTA of matmul_stream.cuh is laid out: warps that multiply, and the chunks of weights that each keeps in shared
+// How a CTA of matmul_stream.h is laid out: warps that multiply, and the chunks of weights that each keeps in shared
 // memory.
 struct StreamShape {
   int n_warps = 0;
   int n_stages = 0;
-  int chunk_bytes = 0;     // of the larger of the kernel's tile formats
   int segment_chunks = 0;  // of a panel, to a warp at a time
   int n_segments = 0;      // of a panel
   int places_log2 = 0;     // panels whose sums are being collected at once
@@ -47,7 +46,7 @@ struct MmaParams {
   float* partials;     // [CTAs without the split, split_k, tokens, rows] of a CTA's tile
   uint32_t* counters;  // [CTAs without the split], zero before and after
   int warps_m_log2;    // of the CTA's 8 warps, 2^this take different rows; the others share out K
-  StreamShape stream;  // of matmul_stream.cuh, which needs neither partials nor counters
+  StreamShape stream;  // of matmul_stream.h, which needs neither partials nor counters
   FoldedNorm norm;
   NextNorm next;
   int n_cols;  // K without padding

@@ -4,7 +4,7 @@
 #include <bit>
 
 #include "backend/cuda/matmul_few.cuh"
-#include "backend/cuda/matmul_stream.cuh"
+#include "backend/cuda/matmul_stream.h"
 
 namespace spate::cuda {
 
@@ -132,29 +132,19 @@ void cut_segments(StreamShape& shape, int n_chunks, int most_panels) {
 
 }  // namespace
 
-StreamPlan plan_stream(const MmaShape& shape, StreamChunk chunk, const DeviceProfile& profile) {
-  const bool decodes = !chunk.is_float;
-  // Weights that need no decoding are read at 93 % of the memory's rate here, at best 90 in CTAs that come and go.
-  // Those that do want twice 16 warps on an SM, and come here only where a CTA has few panels, whose ends cost more
-  // than the warps do: attention output and down of an 8B model, 0.9 times the time.
-  if (shape.n_tokens > (decodes ? profile.stream_decode_tokens : profile.stream_tokens)) return {};
-  if (decodes && shape.n_slots > profile.stream_panels_per_sm * profile.n_sms) return {};
+StreamPlan plan_stream(const MmaShape& shape, const DeviceProfile& profile) {
+  if (shape.n_tokens > profile.stream_tokens) return {};
   if (profile.mma_warps_m != 0 || profile.mma_split_k != 0) return {};  // who sets these asks for that kernel
   const int tokens_log2 = shared_tokens_log2(1, shape.n_tokens);
   const int slots_per_group = shape.swiglu ? 2 : 1, n_groups = shape.n_slots / slots_per_group;
   const int n_ctas = std::min(profile.n_sms, n_groups);
-  // Half of an SM's memory, so that the next product's CTA can fill its rings beside this one; else what there is.
-  for (const int budget : {profile.stream_shared_kib << 10, profile.shared_bytes_per_block - 1024}) {
-    for (int n_warps = kMaxStreamWarps; n_warps >= (decodes ? kMaxStreamWarps : 4); n_warps -= 2) {
-      StreamPlan plan{.shape = {.n_warps = n_warps, .n_stages = 8, .chunk_bytes = chunk.n_bytes},
-                      .n_ctas = n_ctas,
-                      .shared_bytes = 0};
-      cut_segments(plan.shape, shape.n_k_tiles * chunk.per_tile, ceil_div(n_groups, n_ctas) * slots_per_group);
-      do plan.shared_bytes = StreamLayout::of(plan.shape, shape.n_k_tiles, tokens_log2).n_bytes;
-      while (plan.shared_bytes > budget && --plan.shape.n_stages >= 2);
-      if (plan.shared_bytes <= budget) return plan;
-    }
-    if (decodes) break;
+  constexpr int kStaticBytes = 1024;  // at most, of the kernel's own
+  for (int n_warps = profile.stream_warps; n_warps >= 4; n_warps -= 2) {
+    StreamPlan plan{.shape = {.n_warps = n_warps, .n_stages = 8}, .n_ctas = n_ctas, .shared_bytes = 0};
+    cut_segments(plan.shape, shape.n_k_tiles * kChunksPerTile, ceil_div(n_groups, n_ctas) * slots_per_group);
+    do plan.shared_bytes = StreamLayout::of(plan.shape, shape.n_k_tiles, tokens_log2).n_bytes;
+    while (plan.shared_bytes > profile.shared_bytes_per_block - kStaticBytes && --plan.shape.n_stages >= 2);
+    if (plan.shape.n_stages >= 2) return plan;
   }
   return {};
 }

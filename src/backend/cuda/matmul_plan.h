@@ -34,20 +34,14 @@ struct MmaPlan {
 // memory: what there is. The plan needs no more of it, and no more shared memory than a CTA of the device may have.
 MmaPlan plan_mma(const MmaShape& shape, const MmaMemory& memory, const DeviceProfile& profile);
 
-// A product by matmul_stream.cuh. n_ctas 0: its activations leave no room for weights.
+// A product by matmul_stream.h. n_ctas 0: not by it; its activations leave no room for weights, say.
 struct StreamPlan {
   StreamShape shape;
   int n_ctas;
   int shared_bytes;
 };
 
-// A chunk of its formats, the larger one's.
-struct StreamChunk {
-  int n_bytes;
-  int per_tile;
-  bool is_float;
-};
-StreamPlan plan_stream(const MmaShape& shape, StreamChunk chunk, const DeviceProfile& profile);
+StreamPlan plan_stream(const MmaShape& shape, const DeviceProfile& profile);
 
 // Enough for every plan of products of up to max_slots panels.
 MmaMemory mma_memory(int max_slots, const DeviceProfile& profile);

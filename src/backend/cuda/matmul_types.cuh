@@ -4,7 +4,6 @@
 #include "backend/cuda/matmul_few.cuh"
 #include "backend/cuda/matmul_kernels.h"
 #include "backend/cuda/matmul_mma.cuh"
-#include "backend/cuda/matmul_stream.cuh"
 
 namespace spate::cuda {
 
@@ -95,21 +94,11 @@ cudaError_t launch_mma(MmaTier tier, const MmaParams& params, const Launch& how)
   return launch_mma_tier<Tile, MmaTier::k64Tokens, false>(params, how);
 }
 
-template <class Tile, class SecondTile>
-cudaError_t launch_stream(const MmaParams& params, const Launch& how) {
-  return launch(how, matmul_stream_kernel<Tile, SecondTile>, params);
-}
-
 // Products of up to 8 tokens with parts of two formats.
 template <class Tile, class SecondTile>
 cudaError_t launch_pair(const MmaParams& params, const Launch& how) {
   return launch(how, matmul_few_kernel<Tile, SecondTile, true>, params);
 }
-template <class Tile, class SecondTile>
-constexpr PairKernels make_pair_kernels() {
-  return {launch_pair<Tile, SecondTile>, launch_stream<Tile, SecondTile>};
-}
-
 template <class Tile>
 cudaError_t launch_decode(const std::byte* tiles, int first_panel, int n_panels, int n_k_tiles, __half* out,
                           const Launch& how) {
@@ -135,7 +124,7 @@ template <QuantType type>
 TypeKernels make_type_kernels() {
   constexpr bool kFloats = type == QuantType::kF32 || type == QuantType::kF16 || type == QuantType::kBF16;
   using Tile = std::conditional_t<kFloats, TileFormat<QuantType::kF16>, TileFormat<type>>;
-  return {Tile::kBytes, kChunksPerTile<Tile>, launch_mma<Tile>, launch_stream<Tile, Tile>, launch_decode<Tile>, launch_pack<type>};
+  return {Tile::kBytes, launch_mma<Tile>, launch_decode<Tile>, launch_pack<type>};
 }
 
 }  // namespace spate::cuda

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "backend/cuda/matmul_few.cuh"
+#include "backend/cuda/matmul_stream.h"
 
 namespace spate::cuda {
 namespace {
@@ -48,6 +49,50 @@ TEST(MatmulPlan, EveryModelOnEveryDevice_FitsTheMemoryThatItWasPromised) {
       }
     }
   }
+}
+
+// Rings of at least two chunks, and segments that cover K with one for each warp at most.
+TEST(StreamPlan, EveryWidth_FitsOrIsRefused) {
+  for (auto profile : {device(132, 227 << 10), device(148, 227 << 10), device(24, 99 << 10)}) {
+    profile.stream_tokens = 8;
+    for (int n_k_tiles = 1; n_k_tiles <= 256; n_k_tiles += n_k_tiles < 24 ? 1 : 23) {
+      for (const int n_slots : {2, 3 * 32, 256, 896 * 2, 8016, 16384}) {
+        for (int n_tokens = 1; n_tokens <= 8; ++n_tokens) {
+          for (const bool swiglu : {false, true}) {
+            SCOPED_TRACE(::testing::Message() << profile.n_sms << " SMs, " << n_slots << " panels, " << n_k_tiles
+                                              << " K tiles, " << n_tokens << " tokens");
+            const StreamPlan plan = plan_stream({n_tokens, n_slots, n_k_tiles, swiglu}, profile);
+            const int activations = (n_k_tiles * kTokenTileBytes) << shared_tokens_log2(1, n_tokens);
+            if (plan.n_ctas == 0) {
+              ASSERT_GT(activations, profile.shared_bytes_per_block - (64 << 10));
+              continue;
+            }
+            ASSERT_LE(plan.n_ctas, profile.n_sms);
+            ASSERT_LE(plan.shared_bytes, profile.shared_bytes_per_block - 1024);
+            ASSERT_EQ(plan.shared_bytes,
+                      StreamLayout::of(plan.shape, n_k_tiles, shared_tokens_log2(1, n_tokens)).n_bytes);
+            ASSERT_GE(plan.shape.n_stages, 2);
+            ASSERT_LE(plan.shape.n_warps, kMaxStreamWarps);
+            ASSERT_LE(plan.shape.n_segments, plan.shape.n_warps);
+            ASSERT_GE(plan.shape.n_segments * plan.shape.segment_chunks, n_k_tiles * kChunksPerTile);
+            ASSERT_LT((plan.shape.n_segments - 1) * plan.shape.segment_chunks, n_k_tiles * kChunksPerTile);
+            ASSERT_GE(plan.shape.n_segments << plan.shape.places_log2, 2 * plan.shape.n_warps);
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(StreamPlan, OneKernelsThresholds_AreNotAnothers) {
+  DeviceProfile profile = device(132, 227 << 10);
+  const MmaShape shape{1, 256, 16, false};
+  EXPECT_EQ(plan_stream(shape, profile).n_ctas, 0);  // a device without bulk copies
+  profile.stream_tokens = 1;
+  EXPECT_EQ(plan_stream(shape, profile).n_ctas, 132);
+  EXPECT_EQ(plan_stream({2, 256, 16, false}, profile).n_ctas, 0);
+  profile.mma_warps_m = 2;
+  EXPECT_EQ(plan_stream(shape, profile).n_ctas, 0);
 }
 
 }  // namespace

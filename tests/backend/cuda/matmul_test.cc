@@ -154,21 +154,19 @@ TEST_P(MatmulTypes, EverySplit_IsTheSum) {
   }
 }
 
-// Of few panels and of many to a CTA, K of less than a segment and of several, rings in half of the shared memory and
-// in all of it.
+// Of few panels and of many to a CTA, K of less than a segment and of several, of many warps with short rings and of
+// few with long ones.
 TEST_P(MatmulTypes, EveryRing_IsTheSum) {
   if (profile_.stream_tokens == 0) GTEST_SKIP() << "no bulk copies on " << profile_.name;
-  profile_.stream_tokens = profile_.stream_decode_tokens = 8;
-  profile_.stream_panels_per_sm = 1 << 20;
   const int n_panels = 5 * profile_.n_sms / 2;
   for (const auto& [n_rows, n_cols] : {std::pair(16 * n_panels + 3, 256), std::pair(16 * n_panels - 5, 1536),
                                        std::pair(40, 256), std::pair(100, 4096)}) {
     const Matrix w = make_matrix(GetParam(), n_rows, n_cols, 18);
-    for (const int shared_kib : {112, 226}) {
-      profile_.stream_shared_kib = shared_kib;
+    for (const int n_warps : {4, 10, 14}) {
+      profile_.stream_warps = n_warps;
       for (const int n_tokens : {1, 2, 5, 8}) {
         SCOPED_TRACE(::testing::Message()
-                     << n_rows << " x " << n_cols << ", " << shared_kib << " KiB, " << n_tokens << " tokens");
+                     << n_rows << " x " << n_cols << ", " << n_warps << " warps, " << n_tokens << " tokens");
         const Activations x = make_activations(n_tokens, n_cols, 19);
         ASSERT_NO_FATAL_FAILURE(expect_product({&w}, x, n_tokens, Epilogue::kStore));
       }

@@ -159,6 +159,11 @@ class Residual {
 
 class NormFoldTest : public MatmulFixture, public ::testing::WithParamInterface<QuantType> {
  protected:
+  void SetUp() override {
+    MatmulFixture::SetUp();
+    profile_.fused_norm_tokens = 255;  // where it can be, not only where it pays
+  }
+
   // residual += x_scale * (w x), which leaves what the norm after it needs; everything is checked.
   void add(const Matrix& w, const Activations& x, float x_scale, int n_tokens, Residual& residual) {
     poison();

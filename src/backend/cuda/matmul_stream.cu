@@ -1,42 +1,12 @@
-// The product of 1 to 8 tokens with quantised weights, for devices with bulk copies: the tensor-core product of
-// matmul_mma.cuh by CTAs that stay, one an SM, each with its share of the panels.
-//
-// A panel's K is cut into segments of some chunks. The CTA's segments (all of its first panel, then of its second, ...)
-// go round the multiplying warps, each of which has a ring of chunks in shared memory, filled by bulk copies that it
-// starts itself. So memory is read without a pause over the ends of panels, and before the kernel's predecessor has
-// ended: what fits the rings of all SMs (10 MB on an H200) is there when the activations are. A warp leaves its sums of
-// a segment in shared memory and goes on; two further warps add them up, in order, and write them. Nobody waits at a
-// barrier of the CTA.
-#pragma once
-
+// The kernel of matmul_stream.h.
 #include "backend/cuda/bulk_copy.cuh"
 #include "backend/cuda/matmul_mma.cuh"
+#include "backend/cuda/matmul_stream.h"
 
 namespace spate::cuda {
 
-inline constexpr int kMaxStreamWarps = 14;  // that multiply
-inline constexpr int kFinishers = 2;        // warps that write
+namespace {
 
-// A chunk is a tile, or, of float16, half of one: smaller rings for more warps.
-template <class Tile>
-inline constexpr int kChunksPerTile = Tile::kBytes >= 8192 ? 2 : 1;
-
-// Where things lie in a CTA's shared memory: the activations of all columns, the rings, the sums, the barriers.
-struct StreamLayout {
-  int ring, ring_of_warp, sums, barriers, n_bytes;  // the first is 0: activations
-
-  SPATE_HD static StreamLayout of(const StreamShape& shape, int n_k_tiles, int tokens_log2) {
-    StreamLayout at{};
-    at.ring = (n_k_tiles * kTokenTileBytes) << tokens_log2;
-    at.ring_of_warp = shape.n_stages * shape.chunk_bytes;
-    at.sums = at.ring + shape.n_warps * at.ring_of_warp;
-    at.barriers = at.sums + ((shape.n_segments * kTileRows * 4) << (shape.places_log2 + tokens_log2));
-    at.n_bytes = at.barriers + 8 * shape.n_warps * shape.n_stages + (16 << shape.places_log2);
-    return at;
-  }
-};
-
-#ifdef __CUDACC__
 #if SPATE_HAS_BULK_COPY
 
 // A warp's place among its CTA's segments: `segment` of the CTA's i-th slot.
@@ -72,20 +42,9 @@ struct CtaSlots {
   }
 };
 
-// Whether a slot's tiles are of the kernel's second format.
-template <class Tile, class SecondTile>
-__device__ __forceinline__ bool has_second_format(const MmaParams& p, int slot) {
-  if constexpr (std::is_same_v<Tile, SecondTile>) return false;
-  return p.parts[slot_place(p, slot).part].second;
-}
-
-// A warp's ring: the weights of the chunks ahead of it. Both formats of a kernel cut a tile into as many chunks.
-template <class Tile, class SecondTile>
+// A warp's ring: the weights of the chunks ahead of it.
 class ChunkRing {
  public:
-  static constexpr int kChunks = kChunksPerTile<Tile>;
-  static_assert(kChunks == kChunksPerTile<SecondTile>);
-
   __device__ ChunkRing(const MmaParams& p, const CtaSlots& slots, const StreamLayout& at, std::byte* shared, int warp)
       : p_(p),
         slots_(slots),
@@ -104,7 +63,7 @@ class ChunkRing {
   // The current stage, once its chunk has come.
   __device__ const std::byte* wait() const {
     barrier_wait(barriers_ + 8 * stage_, phase_);
-    return ring_ + stage_ * p_.stream.chunk_bytes;
+    return ring_ + stage_ * kChunkBytes;
   }
 
   // The warp has read the current stage: it gets the next chunk that has no place yet.
@@ -121,19 +80,17 @@ class ChunkRing {
   __device__ void begin_segment() {
     left_ = 0;
     if (next_.i >= slots_.n) return;
-    const int slot = slots_[next_.i];
-    const SlotPlace place = slot_place(p_, slot);
-    n_bytes_ = (has_second_format<Tile, SecondTile>(p_, slot) ? SecondTile::kBytes : Tile::kBytes) / kChunks;
-    const int n_chunks = p_.n_k_tiles * kChunks;
-    from_ = p_.parts[place.part].tiles + (int64_t{place.panel} * n_chunks + next_.first_chunk(p_.stream)) * n_bytes_;
+    const SlotPlace place = slot_place(p_, slots_[next_.i]);
+    const int n_chunks = p_.n_k_tiles * kChunksPerTile;
+    from_ = p_.parts[place.part].tiles + (int64_t{place.panel} * n_chunks + next_.first_chunk(p_.stream)) * kChunkBytes;
     left_ = next_.chunks(p_.stream, n_chunks);
   }
 
   __device__ void fill(int stage) {
     if (left_ == 0) return;
     if (threadIdx.x % 32 == 0)
-      copy_bulk(shared_address(ring_) + stage * p_.stream.chunk_bytes, from_, n_bytes_, barriers_ + 8 * stage);
-    from_ += n_bytes_;
+      copy_bulk(shared_address(ring_) + stage * kChunkBytes, from_, kChunkBytes, barriers_ + 8 * stage);
+    from_ += kChunkBytes;
     if (--left_ == 0) {
       next_.advance(p_.stream);
       begin_segment();
@@ -144,7 +101,7 @@ class ChunkRing {
   const CtaSlots& slots_;
   SegmentWalk next_;  // whose chunks come next, from from_ on
   const std::byte* from_ = nullptr;
-  int n_bytes_ = 0, left_ = 0;
+  int left_ = 0;
   std::byte* ring_;
   uint32_t barriers_;
   int stage_ = 0;
@@ -238,41 +195,21 @@ class PanelSums {
   int tokens_log2_;
 };
 
-// A tile that fits registers leaves its place before it is multiplied; larger ones are read as they are multiplied.
-// x_even, x_odd: of the chunk's columns.
-template <class Tile, class Ring>
-__device__ __forceinline__ void multiply_chunk(Ring& ring, uint32_t x_even, uint32_t x_odd, Sums<1, 1>& sums) {
-  constexpr bool kFitsRegisters = Tile::kBytes < 3072;
-  // Of half a tile, what lies behind it is never used, and so never read.
-  const typename Tile::Regs regs[1] = {Tile::load(SharedCursor::at(ring.wait(), threadIdx.x % 32))};
-  if constexpr (kFitsRegisters) ring.refill();
-  if constexpr (kChunksPerTile<Tile> == 2) {
-    multiply_half<Tile, 0>(regs, x_even, x_odd, sums);
-  } else {
-    multiply_tiles<Tile>(regs, x_even, x_odd, sums);
-  }
-  if constexpr (!kFitsRegisters) ring.refill();
-}
-
 // A multiplying warp's work; x: the CTA's activations.
-template <class Tile, class SecondTile>
 __device__ __forceinline__ void multiply_all(const MmaParams& p, const CtaSlots& slots, const PanelSums& panels,
-                                             const ActivationAddress& x, int tokens_log2, int warp,
-                                             ChunkRing<Tile, SecondTile>& ring) {
-  constexpr int kChunks = kChunksPerTile<Tile>;
-  const int n_chunks = p.n_k_tiles * kChunks;
+                                             const ActivationAddress& x, int tokens_log2, int warp, ChunkRing& ring) {
+  using Tile = TileFormat<QuantType::kF16>;
+  const int n_chunks = p.n_k_tiles * kChunksPerTile;
   for (SegmentWalk walk = SegmentWalk::first(warp, p.stream); walk.i < slots.n; walk.advance(p.stream)) {
-    const bool second = has_second_format<Tile, SecondTile>(p, slots[walk.i]);
     Sums<1, 1> sums = {};
     int chunk = walk.first_chunk(p.stream);
     for (const int end = chunk + walk.chunks(p.stream, n_chunks); chunk < end; ++chunk) {
-      const uint32_t offset =
-          ((chunk / kChunks * kTokenTileBytes) << tokens_log2) + chunk % kChunks * (kTokenTileBytes / 2);
-      if (second) {
-        multiply_chunk<SecondTile>(ring, x.even + offset, x.odd + offset, sums);
-      } else {
-        multiply_chunk<Tile>(ring, x.even + offset, x.odd + offset, sums);
-      }
+      const uint32_t offset = ((chunk / kChunksPerTile * kTokenTileBytes) << tokens_log2) +
+                              chunk % kChunksPerTile * (kTokenTileBytes / kChunksPerTile);
+      // As of a whole tile; what lies behind its first half is never used, and so never read.
+      const Tile::Regs regs[1] = {Tile::load(SharedCursor::at(ring.wait(), threadIdx.x % 32))};
+      multiply_half<Tile, 0>(regs, x.even + offset, x.odd + offset, sums);
+      ring.refill();
     }
     panels.add(walk.i, walk.segment, sums);
   }
@@ -280,9 +217,7 @@ __device__ __forceinline__ void multiply_all(const MmaParams& p, const CtaSlots&
 
 #endif  // SPATE_HAS_BULK_COPY
 
-// Launched on devices with bulk copies alone (DeviceProfile::stream_max_tokens).
-template <class Tile, class SecondTile>
-__global__ void __launch_bounds__(32 * (kMaxStreamWarps + kFinishers), 2)
+__global__ void __launch_bounds__(32 * (kMaxStreamWarps + kFinishers), 1)
     matmul_stream_kernel(const __grid_constant__ MmaParams p) {
 #if SPATE_HAS_BULK_COPY
   extern __shared__ __align__(128) std::byte shared[];
@@ -299,7 +234,7 @@ __global__ void __launch_bounds__(32 * (kMaxStreamWarps + kFinishers), 2)
     panels.finish_all(slots, warp - p.stream.n_warps);
     return;
   }
-  ChunkRing<Tile, SecondTile> ring(p, slots, at, shared, warp);
+  ChunkRing ring(p, slots, at, shared, warp);
   const uint32_t base = shared_address(shared);
   wait_for_predecessor();
   const ActivationCopy copy{.x = p.x,
@@ -315,6 +250,10 @@ __global__ void __launch_bounds__(32 * (kMaxStreamWarps + kFinishers), 2)
 #endif
 }
 
-#endif  // __CUDACC__
+}  // namespace
+
+cudaError_t launch_stream(const MmaParams& params, const Launch& how) {
+  return launch(how, matmul_stream_kernel, params);
+}
 
 }  // namespace spate::cuda
