@@ -41,6 +41,7 @@ class HeldExecutor final : public FakeExecutor {
   void hold_from(StepId step) {
     const std::lock_guard lock(mutex_);
     hold_from_ = step;
+    changed_.notify_all();
   }
   void release() {
     const std::lock_guard lock(mutex_);
