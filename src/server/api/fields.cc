@@ -28,14 +28,9 @@ ApiError wrong_type(const std::string& path, std::string_view wanted, const Json
   return ApiError::invalid(path, fmt::format("{} must be {}, not {}", path, wanted, kind_of(value)), "invalid_type");
 }
 
-std::string range_text(double min, double max) {
-  if (max >= 2147483647.0) return fmt::format("at least {}", min);
-  return fmt::format("from {} to {}", min, max);
-}
-
 ApiError out_of_range(const std::string& path, const Json& value, double min, double max, std::string_view kind) {
   const bool below = value.get<double>() < min;
-  return ApiError::invalid(path, fmt::format("{} is {}; it must be {}", path, value.dump(), range_text(min, max)),
+  return ApiError::invalid(path, fmt::format("{} is {}; it must be from {} to {}", path, value.dump(), min, max),
                            fmt::format("{}_{}_value", kind, below ? "below_min" : "above_max"));
 }
 
@@ -73,9 +68,15 @@ std::optional<int64_t> Fields::whole(std::string_view name, int64_t min, int64_t
   const std::string path = path_of(name);
   const std::optional<int64_t> number = as_integer(*value);
   if (number && *number >= min && *number <= max) return number;
-  const auto low = static_cast<double>(min), high = static_cast<double>(max);
-  const bool outside = value->is_number() && (value->get<double>() < low || value->get<double>() > high);
-  fail(outside ? out_of_range(path, *value, low, high, "integer") : wrong_type(path, "a whole number", *value));
+  if (!value->is_number()) {
+    fail(wrong_type(path, "a whole number", *value));
+  } else if (const auto low = static_cast<double>(min), high = static_cast<double>(max);
+             value->get<double>() < low || value->get<double>() > high) {
+    fail(out_of_range(path, *value, low, high, "integer"));
+  } else {
+    fail(ApiError::invalid(path, fmt::format("{} is {}; it must be a whole number", path, value->dump()),
+                           "invalid_type"));
+  }
   return std::nullopt;
 }
 

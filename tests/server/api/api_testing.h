@@ -143,8 +143,11 @@ class FakeServing final : public api::Serving {
   }
   void cancel(RequestId id) override { cancelled.push_back(id); }
 
-  // What the engine says of a request.
-  void say(size_t index, const OutputDelta& delta) { submissions.at(index).sink(submissions.at(index).id, delta); }
+  // What the engine says of a request. The sink may submit others.
+  void say(size_t index, const OutputDelta& delta) {
+    const OutputSink sink = submissions.at(index).sink;
+    sink(submissions[index].id, delta);
+  }
 
   std::shared_ptr<const ServedModel> served = small_model();
   std::optional<ApiError> unavailable;

@@ -174,7 +174,7 @@ TEST(ChatRequest, MaxCompletionTokens_IsTheLaterName) {
   body["max_completion_tokens"] = 9;
   EXPECT_EQ(parse(body).generation.max_tokens, 9);
   EXPECT_FALSE(parse(with("x", 1)).generation.max_tokens);
-  expect_refused(with("max_completion_tokens", 0), "max_completion_tokens", "at least 1");
+  expect_refused(with("max_completion_tokens", 0), "max_completion_tokens", "from 1 to");
 }
 
 TEST(ChatRequest, Logprobs_AreABooleanAndACount) {

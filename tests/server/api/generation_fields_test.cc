@@ -102,14 +102,14 @@ TEST(GenerationFields, NumbersOutOfRange_AreRefusedByName) {
   expect_refused({{"n", 0}}, "n", "from 1 to 8");
   expect_refused({{"n", 1e300}}, "n", "from 1 to 8");
   expect_refused({{"n", 18446744073709551615u}}, "n", "from 1 to 8");
-  expect_refused({{"max_tokens", -1}}, "max_tokens", "at least 1");
-  expect_refused({{"max_tokens", 1e18}}, "max_tokens", "at least 1");
+  expect_refused({{"max_tokens", -1}}, "max_tokens", "from 1 to 2147483647");
+  expect_refused({{"max_tokens", 1e18}}, "max_tokens", "from 1 to 2147483647");
   expect_refused({{"temperature", 2.1}}, "temperature", "from 0 to 2");
   expect_refused({{"temperature", -1e308}}, "temperature", "from 0 to 2");
   expect_refused({{"top_p", 1.5}}, "top_p", "from 0 to 1");
   expect_refused({{"min_p", -0.1}}, "min_p", "from 0 to 1");
   expect_refused({{"typical_p", 2}}, "typical_p", "from 0 to 1");
-  expect_refused({{"top_k", -2}}, "top_k", "at least -1");
+  expect_refused({{"top_k", -2}}, "top_k", "from -1 to 2147483647");
   expect_refused({{"presence_penalty", 3}}, "presence_penalty", "from -2 to 2");
   expect_refused({{"frequency_penalty", -3}}, "frequency_penalty", "from -2 to 2");
   expect_refused({{"repetition_penalty", 0}}, "repetition_penalty", "from 0.01 to 10");

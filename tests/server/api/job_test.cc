@@ -189,7 +189,6 @@ TEST_F(Jobs, QueueThatStaysFull_EndsWith429WhenNothingOfTheRequestRuns) {
 }
 
 TEST_F(Jobs, StreamThatWaits_BeginsWithoutAToken) {
-  options.stream_patience = std::chrono::milliseconds(0);
   auto begun = std::make_shared<std::promise<void>>();
   class Watched final : public http::Exchange {
    public:

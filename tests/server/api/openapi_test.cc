@@ -58,7 +58,7 @@ TEST_F(OpenApi, TheServedFile_IsTheOneInTheTree) {
   std::ifstream file(source_path("src/server/api/openapi.json"));
   std::ostringstream text;
   text << file.rdbuf();
-  EXPECT_EQ(ask("GET", "/openapi.json")->body, text.str());
+  EXPECT_TRUE(ask("GET", "/openapi.json")->body == text.str());  // either is long
 }
 
 TEST_F(OpenApi, RoutesAndPaths_AreTheSame) {
