@@ -33,7 +33,7 @@ void end_by(int signal) {
 
 ServeSignals::ServeSignals(std::function<bool()> first) : first_(std::move(first)) {
   const sigset_t set = taken_signals();
-  pthread_sigmask(SIG_BLOCK, &set, nullptr);
+  pthread_sigmask(SIG_BLOCK, &set, &old_mask_);
   signals_ = signalfd(-1, &set, SFD_CLOEXEC);
   ending_ = eventfd(0, EFD_CLOEXEC);
   SPATE_CHECK(signals_ >= 0 && ending_ >= 0, "signalfd, eventfd: errno {}", errno);
@@ -45,6 +45,7 @@ ServeSignals::~ServeSignals() {
   thread_.join();
   close(signals_);
   close(ending_);
+  pthread_sigmask(SIG_SETMASK, &old_mask_, nullptr);
 }
 
 void ServeSignals::run() {

@@ -1,6 +1,7 @@
 // SIGINT, SIGTERM and SIGHUP of a server: the first asks it to end, the second ends it.
 #pragma once
 
+#include <csignal>
 #include <functional>
 #include <thread>
 
@@ -21,6 +22,7 @@ class ServeSignals {
   void run();
 
   const std::function<bool()> first_;
+  sigset_t old_mask_;
   int signals_ = -1;  // signalfd
   int ending_ = -1;   // eventfd, readable once this goes
   std::thread thread_;
