@@ -178,8 +178,8 @@ ForwardContext CudaExecutorImpl::context(const StepLayout& layout) const {
           .stream = stream_.get()};
 }
 
-// Runs steps without a single real token, of every batch size that is to be captured and as long as a prompt's chunk:
-// what the driver loads or sets up at a kernel's first launch must not fall into a capture, or into the first request.
+// Runs steps without a single real token, of every batch size that is to be captured and of prompts' chunks up to the
+// longest: what the driver loads or sets up at a kernel's first launch must not fall into a capture, or into a request.
 // The device's block is still all zeros: no tokens, no work for attention.
 void CudaExecutorImpl::warm_up() {
   const auto run = [&](int n_tokens, int n_rows, const AttentionGrid& grid) {
@@ -189,10 +189,14 @@ void CudaExecutorImpl::warm_up() {
       run_rows(step, {.slices = {{.first = 0, .n = n_rows, .hidden = false}}, .path = path, .counts = true}, n_tokens);
   };
   for (const int n : buckets()) run(n, std::min(n, workspace_.slice_rows), planner_.decode_grid(n));
-  const int n_tokens = plan_.limits.max_step_tokens;
-  const int32_t q_start[] = {0, n_tokens}, kv_len[] = {n_tokens};
   const std::span block(steps_[0].block.data(), static_cast<size_t>(plan_.attention_bytes));
-  run(n_tokens, 1, planner_.plan(q_start, kv_len, block).grid);
+  const auto run_chunk = [&](int n_tokens) {
+    const int32_t q_start[] = {0, n_tokens}, kv_len[] = {n_tokens};
+    run(n_tokens, 1, planner_.plan(q_start, kv_len, block).grid);
+  };
+  const int longest = plan_.limits.max_step_tokens;
+  for (int n = profile_.gemm_min_tokens; n < longest; n *= 2) run_chunk(n);
+  run_chunk(longest);
   SPATE_CUDA(cudaStreamSynchronize(stream_.get()), "running an empty step");
 }
 

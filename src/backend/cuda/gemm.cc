@@ -26,12 +26,17 @@ struct Gemm::Library {
   decltype(&cublasLtMatmulPreferenceDestroy) preference_destroy = nullptr;
   decltype(&cublasLtMatmulPreferenceSetAttribute) preference_set = nullptr;
   decltype(&cublasLtMatmulAlgoGetHeuristic) heuristic = nullptr;
+  decltype(&cublasLtMatmulAlgoCheck) algo_check = nullptr;
   cublasLtHandle_t blas = nullptr;
 
-  using Shape =
-      std::tuple<int, int, int, int64_t, bool, uint32_t>;  // tokens, rows, columns, stride, addition, alignment of y
+  // Tokens, rows, columns, stride, addition, alignment of y.
+  using Shape = std::tuple<int, int, int, int64_t, bool, uint32_t>;
   std::mutex mutex;
   std::map<Shape, cublasLtMatmulAlgo_t> algorithms;
+
+  struct Description;
+  cublasLtMatmulAlgo_t ask(const GemmArgs& args, const Description& of);
+  cublasLtMatmulAlgo_t algorithm(const GemmArgs& args, const Description& exact);
 
   ~Library() {
     if (blas != nullptr) destroy(blas);
@@ -83,61 +88,94 @@ Result<std::unique_ptr<Gemm>> Gemm::open() {
   find(library->preference_destroy, "cublasLtMatmulPreferenceDestroy");
   find(library->preference_set, "cublasLtMatmulPreferenceSetAttribute");
   find(library->heuristic, "cublasLtMatmulAlgoGetHeuristic");
+  find(library->algo_check, "cublasLtMatmulAlgoCheck");
   if (missing != nullptr) return Error::unsupported(fmt::format("libcublasLt has no {}", missing));
   if (const cublasStatus_t status = library->create(&library->blas); status != CUBLAS_STATUS_SUCCESS)
     return Error::unsupported(fmt::format("cublasLtCreate failed with status {}", static_cast<int>(status)));
   return std::unique_ptr<Gemm>(new Gemm(std::move(library)));
 }
 
-void Gemm::run(const GemmArgs& args, std::byte* scratch, cudaStream_t stream) const {
-  Library& lib = *library_;
-  // cuBLAS is column-major: y^T [rows, tokens] = w^T-transposed [rows, columns] times x^T [columns, tokens].
+struct Gemm::Library::Description {
+  Library& lib;
   cublasLtMatmulDesc_t product = nullptr;
   cublasLtMatrixLayout_t w = nullptr, x = nullptr, y = nullptr;
-  check(lib.desc_create(&product, CUBLAS_COMPUTE_32F, CUDA_R_32F), args, "describing the product");
-  const cublasOperation_t transposed = CUBLAS_OP_T;
-  check(lib.desc_set(product, CUBLASLT_MATMUL_DESC_TRANSA, &transposed, sizeof transposed), args,
-        "describing the product");
-  const auto rows = static_cast<uint64_t>(args.n_rows), cols = static_cast<uint64_t>(args.n_cols),
-             tokens = static_cast<uint64_t>(args.n_tokens);
-  check(lib.layout_create(&w, CUDA_R_16F, cols, rows, args.n_cols), args, "describing the weights");
-  check(lib.layout_create(&x, CUDA_R_16F, cols, tokens, args.n_cols), args, "describing the activations");
-  check(lib.layout_create(&y, CUDA_R_32F, rows, tokens, args.y_stride), args, "describing the output");
 
-  cublasLtMatmulAlgo_t algorithm;
-  {
-    const std::lock_guard lock(lib.mutex);
-    const uint32_t y_alignment = alignment_of(args.y);
-    const Library::Shape shape{args.n_tokens, args.n_rows, args.n_cols, args.y_stride, args.beta != 0, y_alignment};
-    auto found = lib.algorithms.find(shape);
-    if (found == lib.algorithms.end()) {
-      cublasLtMatmulPreference_t preference = nullptr;
-      check(lib.preference_create(&preference), args, "asking for an algorithm");
-      const size_t scratch_bytes = kScratchBytes;
-      check(lib.preference_set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &scratch_bytes,
-                               sizeof scratch_bytes),
-            args, "asking for an algorithm");
-      for (const auto attribute :
-           {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES})
-        check(lib.preference_set(preference, attribute, &y_alignment, sizeof y_alignment), args,
-              "asking for an algorithm");
-      cublasLtMatmulHeuristicResult_t result{};
-      int n_results = 0;
-      const cublasStatus_t status = lib.heuristic(lib.blas, product, w, x, y, y, preference, 1, &result, &n_results);
-      lib.preference_destroy(preference);
-      check(status, args, "asking for an algorithm");
-      if (n_results == 0) check(CUBLAS_STATUS_NOT_SUPPORTED, args, "asking for an algorithm");
-      found = lib.algorithms.emplace(shape, result.algo).first;
-    }
-    algorithm = found->second;
+  // Of args' product, but of n_tokens tokens. cuBLAS is column-major: y^T [rows, tokens] = w^T-transposed [rows,
+  // columns] times x^T [columns, tokens].
+  Description(Library& library, const GemmArgs& args, int n_tokens) : lib(library) {
+    const cublasOperation_t transposed = CUBLAS_OP_T;
+    const auto rows = static_cast<uint64_t>(args.n_rows), cols = static_cast<uint64_t>(args.n_cols),
+               tokens = static_cast<uint64_t>(n_tokens);
+    cublasStatus_t status = lib.desc_create(&product, CUBLAS_COMPUTE_32F, CUDA_R_32F);
+    const auto then = [&](auto&& step) {
+      if (status == CUBLAS_STATUS_SUCCESS) status = step();
+    };
+    then([&] { return lib.desc_set(product, CUBLASLT_MATMUL_DESC_TRANSA, &transposed, sizeof transposed); });
+    then([&] { return lib.layout_create(&w, CUDA_R_16F, cols, rows, args.n_cols); });
+    then([&] { return lib.layout_create(&x, CUDA_R_16F, cols, tokens, args.n_cols); });
+    then([&] { return lib.layout_create(&y, CUDA_R_32F, rows, tokens, args.y_stride); });
+    if (status == CUBLAS_STATUS_SUCCESS) return;
+    release();
+    check(status, args, "describing the product");
   }
-  const cublasStatus_t status = lib.matmul(lib.blas, product, &args.alpha, args.w, w, args.x, x, &args.beta, args.y, y,
-                                           args.y, y, &algorithm, scratch, kScratchBytes, stream);
-  lib.layout_destroy(y);
-  lib.layout_destroy(x);
-  lib.layout_destroy(w);
-  lib.desc_destroy(product);
-  check(status, args, "the product");
+  ~Description() { release(); }
+  Description(const Description&) = delete;
+  Description& operator=(const Description&) = delete;
+
+  void release() {
+    if (y != nullptr) lib.layout_destroy(y);
+    if (x != nullptr) lib.layout_destroy(x);
+    if (w != nullptr) lib.layout_destroy(w);
+    if (product != nullptr) lib.desc_destroy(product);
+  }
+};
+
+cublasLtMatmulAlgo_t Gemm::Library::ask(const GemmArgs& args, const Description& of) {
+  cublasLtMatmulPreference_t preference = nullptr;
+  check(preference_create(&preference), args, "asking for an algorithm");
+  const size_t scratch_bytes = kScratchBytes;
+  const uint32_t y_alignment = alignment_of(args.y);
+  cublasLtMatmulHeuristicResult_t result{};
+  int n_results = 0;
+  cublasStatus_t status =
+      preference_set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &scratch_bytes, sizeof scratch_bytes);
+  for (const auto attribute : {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES})
+    if (status == CUBLAS_STATUS_SUCCESS)
+      status = preference_set(preference, attribute, &y_alignment, sizeof y_alignment);
+  if (status == CUBLAS_STATUS_SUCCESS)
+    status = heuristic(blas, of.product, of.w, of.x, of.y, of.y, preference, 1, &result, &n_results);
+  preference_destroy(preference);
+  check(status, args, "asking for an algorithm");
+  if (n_results == 0) check(CUBLAS_STATUS_NOT_SUPPORTED, args, "asking for an algorithm");
+  return result.algo;
+}
+
+// One algorithm serves kTokensPerAlgorithm numbers of tokens, where cuBLASLt has nothing against it: mixed steps have
+// every number, and each new algorithm may be a kernel to load.
+cublasLtMatmulAlgo_t Gemm::Library::algorithm(const GemmArgs& args, const Description& exact) {
+  constexpr int kTokensPerAlgorithm = 128;
+  const int most = (args.n_tokens + kTokensPerAlgorithm - 1) / kTokensPerAlgorithm * kTokensPerAlgorithm;
+  const std::lock_guard lock(mutex);
+  const auto cached = [&](int n_tokens, const Description& of) {
+    const Shape shape{n_tokens, args.n_rows, args.n_cols, args.y_stride, args.beta != 0, alignment_of(args.y)};
+    const auto found = algorithms.find(shape);
+    return found != algorithms.end() ? found->second : algorithms.emplace(shape, ask(args, of)).first->second;
+  };
+  if (most != args.n_tokens) {
+    const cublasLtMatmulAlgo_t shared = cached(most, Description(*this, args, most));
+    cublasLtMatmulHeuristicResult_t fits{};
+    const cublasStatus_t status = algo_check(blas, exact.product, exact.w, exact.x, exact.y, exact.y, &shared, &fits);
+    if (status == CUBLAS_STATUS_SUCCESS && fits.workspaceSize <= kScratchBytes) return shared;
+  }
+  return cached(args.n_tokens, exact);
+}
+
+void Gemm::run(const GemmArgs& args, std::byte* scratch, cudaStream_t stream) const {
+  const Library::Description product(*library_, args, args.n_tokens);
+  const cublasLtMatmulAlgo_t chosen = library_->algorithm(args, product);
+  check(library_->matmul(library_->blas, product.product, &args.alpha, args.w, product.w, args.x, product.x, &args.beta,
+                         args.y, product.y, args.y, product.y, &chosen, scratch, kScratchBytes, stream),
+        args, "the product");
 }
 
 }  // namespace spate::cuda

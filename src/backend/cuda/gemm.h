@@ -29,8 +29,8 @@ class Gemm {
   static Result<std::unique_ptr<Gemm>> open();
   ~Gemm();
 
-  // scratch: kScratchBytes on the device. Any thread at a time; the first call of a shape asks cuBLASLt for its
-  // algorithm.
+  // scratch: kScratchBytes on the device. Any thread at a time; the first call of a shape, up to 128 numbers of tokens
+  // alike, asks cuBLASLt for its algorithm.
   void run(const GemmArgs& args, std::byte* scratch, cudaStream_t stream) const;
 
  private:

@@ -44,14 +44,16 @@ struct Launch {
 // Dynamic shared memory that a CTA gets without asking: of 48 KB, what static memory can be counted on to leave.
 inline constexpr size_t kDefaultSharedBytes = 32 * 1024;
 
+// Raises the dynamic shared memory that a kernel may ask for on the current device, never lowers it: executors share
+// their kernels. Any thread.
+[[nodiscard]] cudaError_t allow_shared_bytes(const void* kernel, size_t n_bytes);
+
 // Launches kernel<<<...>>>(args...). To be checked with what was attempted:
 //   SPATE_CUDA(launch({.grid = n_rows, .block = 256, .stream = stream}, kernel, a, b), "rms_norm of {} rows", n_rows);
 template <typename... Params, typename... Args>
 [[nodiscard]] cudaError_t launch(const Launch& how, void (*kernel)(Params...), Args&&... args) {
   if (how.shared_bytes > kDefaultSharedBytes) {
-    const cudaError_t code =
-        cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
-                             static_cast<int>(how.shared_bytes));
+    const cudaError_t code = allow_shared_bytes(reinterpret_cast<const void*>(kernel), how.shared_bytes);
     if (code != cudaSuccess) return code;
   }
   cudaLaunchAttribute attribute{};
