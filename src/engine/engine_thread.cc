@@ -97,11 +97,12 @@ void EngineThread::run() {
   while (take_inbox(inbox)) {
     handle(inbox);
     engine_.step();
-    publish_state(inbox);
+    publish_state(inbox, engine_.failure());
   }
   handle(inbox);
+  const std::optional<Error> failure = engine_.failure();
   engine_.stop(stopped_error());
-  publish_state(inbox);
+  publish_state(inbox, failure);
 }
 
 // Waits until there is something to do. False: to stop.
@@ -132,13 +133,13 @@ void EngineThread::handle(Inbox& inbox) {
 }
 
 // What others may ask for. The requests of the inbox are counted by the engine now.
-void EngineThread::publish_state(const Inbox& handled) {
+void EngineThread::publish_state(const Inbox& handled, const std::optional<Error>& failure) {
   const std::lock_guard lock(mutex_);
   const uint64_t n_steps = stats_.n_steps;
   engine_.update(stats_);
   n_inbox_choices_ -= handled.n_choices;
   n_inbox_tokens_ -= handled.n_tokens;
-  if (!stopping_) failure_ = engine_.failure();
+  failure_ = failure;
   progress_.has_work = engine_.has_work() || !inbox_.submissions.empty();
   if (stats_.n_steps > n_steps) progress_.since = options_.now();
 }

@@ -79,7 +79,7 @@ class EngineThread {
   void run();
   bool take_inbox(Inbox& inbox);
   void handle(Inbox& inbox);
-  void publish_state(const Inbox& handled);
+  void publish_state(const Inbox& handled, const std::optional<Error>& failure);
 
   const QueueLimits limits_;
   const EngineOptions options_;
