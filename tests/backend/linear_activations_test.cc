@@ -111,26 +111,6 @@ TEST_P(LinearActivations, WithoutInt8_AreTheFloatsThemselves) {
   EXPECT_EQ(a.n_cols, 33);
 }
 
-TEST(LinearTiles, Activations_AreRoundedToNearestInTiles) {
-  if (!testing::can_run(Isa::kAmx)) return;  // isas_test.cc says so
-  ThreadPool pool(2);
-  for (const auto& [n_tokens, n_cols] : {std::pair{1, 32}, {33, 288}, {40, 512}}) {
-    const std::vector<float> x = random_activations(n_tokens, n_cols, 5);
-    ActivationBuffer buffer(n_tokens, n_cols, n_tokens);
-    const Activations a = buffer.fill(pool, Isa::kAmx, x.data(), n_tokens, n_cols, true);
-    EXPECT_EQ(a.x, x.data());
-    EXPECT_EQ(a.blocks, nullptr);
-    ASSERT_EQ(a.tiles.n_token_tiles, (n_tokens + 15) / 16);
-    const std::vector<double> values = exact_activations(a, QuantType::kQ8_0);
-    for (size_t i = 0; i < x.size(); ++i) {
-      const auto bits = std::bit_cast<uint32_t>(x[i]);
-      ASSERT_EQ(values[i], std::bit_cast<float>((bits + 0x8000) & 0xffff0000)) << "element " << i;
-    }
-    EXPECT_EQ(buffer.fill(pool, Isa::kAmx, x.data(), n_tokens - 1, n_cols, true).tiles.tiles, nullptr);
-    EXPECT_EQ(buffer.fill(pool, Isa::kAvx512, x.data(), n_tokens, n_cols, true).tiles.tiles, nullptr);
-  }
-}
-
 INSTANTIATE_TEST_SUITE_P(Tiers, LinearBadActivations, ::testing::ValuesIn(testing::runnable_tiers()),
                          [](const auto& tested) { return tested.param.name(); });
 INSTANTIATE_TEST_SUITE_P(Isas, LinearActivations, ::testing::ValuesIn(testing::runnable_isas()),

@@ -326,39 +326,5 @@ TEST_P(LinearJobs, SeveralAtOnce_EqualEachAlone) {
 INSTANTIATE_TEST_SUITE_P(Tiers, LinearJobs, ::testing::ValuesIn(testing::runnable_tiers()),
                          [](const auto& tested) { return tested.param.name(); });
 
-// Weights and activations that bfloat16 holds, and sums that float32 holds: any column, row or token out of place
-// shows.
-TEST(LinearTiles, SmallIntegers_AreMultipliedExactly) {
-  if (!can_run(Isa::kAmx)) return;  // isas_test.cc says so
-  ThreadPool pool(2);
-  for (const auto& [n_rows, n_cols, n_tokens] :
-       {std::tuple{300, 288, 65}, {16, 32, 1}, {33, 544, 530}, {544, 256, 48}}) {
-    std::vector<std::byte> weights(quant_bytes(QuantType::kQ8_0, int64_t{n_rows} * n_cols));
-    std::vector<float> x(int64_t{n_tokens} * n_cols);
-    const auto weight_at = [](int row, int col) { return (row * 7 + col * 13) % 255 - 127; };
-    for (int i = 0; i < n_rows * n_cols; ++i) {
-      std::byte* block = &weights[i / 32 * 34];
-      block[0] = std::byte{0x00}, block[1] = std::byte{0x3c};  // scale 1
-      block[2 + i % 32] = static_cast<std::byte>(weight_at(i / n_cols, i % n_cols));
-    }
-    for (int i = 0; i < n_tokens * n_cols; ++i) x[i] = static_cast<float>(i * 5 % 17 - 8);
-    const PackedMatrix weight = PackedMatrix::pack(QuantType::kQ8_0, weights.data(), n_rows, n_cols, pool);
-    ActivationBuffer buffer(n_tokens, n_cols, 1);
-    std::vector<float> y(int64_t{n_tokens} * n_rows);
-    const LinearJob job{.weight = &weight,
-                        .input = buffer.fill(pool, Isa::kAmx, x.data(), n_tokens, n_cols, true),
-                        .y = y.data(),
-                        .y_stride = n_rows};
-    ASSERT_NE(job.input.tiles.tiles, nullptr);
-    run_linear(pool, Isa::kAmx, {&job, 1});
-    for (int t = 0; t < n_tokens; ++t)
-      for (int r = 0; r < n_rows; ++r) {
-        int sum = 0;
-        for (int c = 0; c < n_cols; ++c) sum += weight_at(r, c) * static_cast<int>(x[t * n_cols + c]);
-        ASSERT_EQ(y[t * n_rows + r], static_cast<float>(sum)) << "token " << t << " row " << r;
-      }
-  }
-}
-
 }  // namespace
 }  // namespace spate::cpu

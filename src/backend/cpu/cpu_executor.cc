@@ -88,6 +88,7 @@ class CpuExecutor final : public HostExecutor {
   void attend(const StepBatch& batch, int layer);
   AttentionItem attention_item(const StepBatch& batch, int layer, int seq, int kv_head, int first_token, int thread);
   void feed_forward_layer(const CpuLayer& layer);
+  Activations gated_activations(const CpuLayer& layer, const Activations& input);
   void gather_rows(const StepBatch& batch);
   uint16_t* layer_cache(int layer) const {
     return cache_.as<uint16_t>() + static_cast<int64_t>(layer) * limits().n_pages * layout_.page_stride;
@@ -116,7 +117,7 @@ class CpuExecutor final : public HostExecutor {
   std::vector<float> attended_;    // [max_step_tokens, q_dim]
   std::vector<float> gate_, up_;   // [max_step_tokens, d_ff]
   std::vector<float> hidden_;      // [R, d_model] after the last norm
-  ActivationBuffer activations_;
+  ActivationBuffer activations_, gated_activations_;
   AttentionPlan plan_;
   std::vector<float> attention_scratch_;  // [n_threads, scratch_elems_]
   size_t scratch_elems_;
@@ -137,6 +138,7 @@ CpuExecutor::CpuExecutor(std::shared_ptr<const Model> model, const CpuExecutorOp
       frequencies_(spec_.rope.frequencies()),
       activations_(options.limits.max_step_tokens, std::max({spec_.d_model, spec_.d_ff, spec_.q_dim()}),
                    options.tiles ? kTileMinTokens : kNoTiles),
+      gated_activations_(options.limits.max_step_tokens, spec_.d_ff),
       scratch_elems_(attention_scratch_elems(AttentionPlan::max_queries(spec_.gqa_group()), spec_.head_dim)),
       partials_(sizeof(float) * AttentionPlan::max_partials_elems(options.limits.n_pages, spec_.gqa_group(),
                                                                   spec_.head_dim, options.n_threads)) {
@@ -294,19 +296,25 @@ void CpuExecutor::feed_forward_layer(const CpuLayer& layer) {
   normalise(layer.ffn_norm);
   const bool int8 = layer.gate.takes_int8() || layer.up.takes_int8();
   const Activations input = activations_.fill(pool_, isa_, normed_.data(), n_tokens_, spec_.d_model, int8);
+  const LinearJob down{.weight = &layer.down,
+                       .input = gated_activations(layer, input),
+                       .y = x_.data(),
+                       .y_stride = spec_.d_model,
+                       .accumulate = true};
+  run_linear(pool_, isa_, {&down, 1});
+}
+
+Activations CpuExecutor::gated_activations(const CpuLayer& layer, const Activations& input) {
+  const GatedJob gated{.gate = &layer.gate, .up = &layer.up, .input = input, .gate_multiply = ops_.silu_multiply};
+  if (layer.down.type() != QuantType::kF32 && takes_gated_tiles(isa_, gated))
+    return run_gated(pool_, isa_, gated, gated_activations_);
   const LinearJob gate_up[] = {
       {.weight = &layer.gate, .input = input, .y = gate_.data(), .y_stride = spec_.d_ff},
       {.weight = &layer.up, .input = input, .y = up_.data(), .y_stride = spec_.d_ff},
   };
   run_linear(pool_, isa_, gate_up);
   each_token([&](int64_t t) { ops_.silu_multiply(&gate_[t * spec_.d_ff], &up_[t * spec_.d_ff], spec_.d_ff); });
-  const LinearJob down{
-      .weight = &layer.down,
-      .input = activations_.fill(pool_, isa_, gate_.data(), n_tokens_, spec_.d_ff, layer.down.takes_int8()),
-      .y = x_.data(),
-      .y_stride = spec_.d_model,
-      .accumulate = true};
-  run_linear(pool_, isa_, {&down, 1});
+  return activations_.fill(pool_, isa_, gate_.data(), n_tokens_, spec_.d_ff, layer.down.takes_int8());
 }
 
 void CpuExecutor::gather_rows(const StepBatch& batch) {

@@ -1,27 +1,19 @@
 #include "backend/cpu/linear.h"
 
 #include <algorithm>
-#include <cstdlib>
-#include <cstring>
-#include <new>
-#include <vector>
 
 #if defined(__linux__)
 #include <sys/mman.h>
 #endif
 
-#include "backend/cpu/linear_kernels.h"
+#include "backend/cpu/aligned_memory.h"
+#include "backend/cpu/linear_by_tiles.h"
 #include "backend/cpu/panel_pack.h"
 #include "base/check.h"
 
 namespace spate::cpu {
 
-namespace {
-
-constexpr size_t kHugePage = size_t{2} << 20;
-
-// The one table from instruction set to kernels.
-const LinearKernels& kernels_of(Isa isa) {
+const LinearKernels& linear_kernels(Isa isa) {
   switch (isa) {
 #if defined(__x86_64__)
     case Isa::kAvx2:
@@ -36,72 +28,42 @@ const LinearKernels& kernels_of(Isa isa) {
   }
 }
 
-std::byte* allocate(size_t n_bytes, size_t alignment) {
-  void* memory = std::aligned_alloc(alignment, std::max((n_bytes + alignment - 1) / alignment, size_t{1}) * alignment);
-  if (memory == nullptr) throw std::bad_alloc();
-  return static_cast<std::byte*>(memory);
-}
+namespace {
+
+constexpr int64_t kHugePage = int64_t{2} << 20;
 
 // Weights are read from end to end for every token: with 4 KB pages the walks of the page tables show.
-std::byte* allocate_panels(size_t n_bytes) {
-  const size_t alignment = n_bytes >= kHugePage ? kHugePage : 64;
-  std::byte* memory = allocate(n_bytes, alignment);
+AlignedMemory allocate_panels(int64_t n_bytes) {
+  const int64_t alignment = n_bytes >= kHugePage ? kHugePage : 64;
+  AlignedMemory memory = allocate_aligned(n_bytes, alignment);
 #if defined(__linux__)
-  if (alignment == kHugePage) madvise(memory, n_bytes, MADV_HUGEPAGE);
+  if (alignment == kHugePage) madvise(memory.get(), static_cast<size_t>(n_bytes), MADV_HUGEPAGE);
 #endif
   return memory;
 }
 
 }  // namespace
 
-namespace {
-
-int64_t token_tiles_of(int64_t n_tokens) {
-  return (n_tokens + kTileTokens - 1) / kTileTokens;
-}
-
-}  // namespace
-
 ActivationBuffer::ActivationBuffer(int max_tokens, int max_cols, int tile_min_tokens)
     : max_tokens_(max_tokens), max_cols_(max_cols), tile_min_tokens_(tile_min_tokens) {
-  const int64_t col_blocks = max_cols / kActivationBlock;
-  static_assert(kTileColumns == kActivationBlock);
-  const int64_t block_bytes = col_blocks * max_tokens * int64_t{sizeof(ActivationBlock)};
-  const int64_t tile_bytes = col_blocks * token_tiles_of(max_tokens) * kTileElems * int64_t{sizeof(uint16_t)};
-  memory_.reset(allocate(static_cast<size_t>(std::max(block_bytes, tile_bytes)), 64));
+  const int64_t block_bytes = int64_t{max_cols} / kActivationBlock * max_tokens * int64_t{sizeof(ActivationBlock)};
+  memory_ = allocate_aligned(std::max(block_bytes, token_tiles_bytes(max_tokens, max_cols)));
 }
 
-void ActivationBuffer::Free::operator()(std::byte* memory) const {
-  std::free(memory);
-}
-
-TokenTiles ActivationBuffer::pack_tiles(ThreadPool& pool, const TileKernels& kernels, const float* x, int n_tokens,
-                                        int n_cols) {
-  auto* tiles = reinterpret_cast<uint16_t*>(memory_.get());
-  const int64_t n_token_tiles = token_tiles_of(n_tokens), n_steps = n_cols / kTileColumns;
-  const int64_t k_blocks = (n_steps + kTileSteps - 1) / kTileSteps;
-  constexpr int64_t kChunk = 4;  // K blocks of 16 tokens: some 5 us
-  pool.parallel_for(k_blocks * n_token_tiles, kChunk, [&](int, int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const int64_t first_step = i / n_token_tiles * kTileSteps, token = i % n_token_tiles * kTileTokens;
-      const int64_t steps = std::min<int64_t>(kTileSteps, n_steps - first_step);
-      uint16_t* out = tiles + (first_step * n_token_tiles + i % n_token_tiles * steps) * kTileElems;
-      for (int64_t step = 0; step < steps; ++step)
-        kernels.pack(x + token * n_cols + (first_step + step) * kTileColumns, n_cols,
-                     static_cast<int>(std::min<int64_t>(kTileTokens, n_tokens - token)), out + step * kTileElems);
-    }
-  });
-  return {.tiles = tiles, .n_token_tiles = static_cast<int>(n_token_tiles)};
+uint16_t* ActivationBuffer::tile_memory(int n_tokens, int n_cols) {
+  SPATE_CHECK(n_tokens <= max_tokens_ && n_cols <= max_cols_, "{} x {} activations in a buffer for {} x {}", n_tokens,
+              n_cols, max_tokens_, max_cols_);
+  return reinterpret_cast<uint16_t*>(memory_.get());
 }
 
 Activations ActivationBuffer::fill(ThreadPool& pool, Isa isa, const float* x, int n_tokens, int n_cols,
                                    bool need_int8) {
   SPATE_CHECK(n_tokens <= max_tokens_ && n_cols <= max_cols_, "{} x {} activations in a buffer for {} x {}", n_tokens,
               n_cols, max_tokens_, max_cols_);
-  const LinearKernels& kernels = kernels_of(isa);
+  const LinearKernels& kernels = linear_kernels(isa);
   Activations result{.x = x, .n_tokens = n_tokens, .n_cols = n_cols};
   if (kernels.tiles != nullptr && n_tokens >= tile_min_tokens_ && n_cols % kTileColumns == 0) {
-    result.tiles = pack_tiles(pool, *kernels.tiles, x, n_tokens, n_cols);
+    result.tiles = pack_tokens(pool, *kernels.tiles, x, n_tokens, n_cols, tile_memory(n_tokens, n_cols));
     return result;
   }
   if (!need_int8) return result;
@@ -130,7 +92,7 @@ PackedMatrix::PackedMatrix(QuantType type, const std::byte* rows, int64_t n_rows
 PackedMatrix PackedMatrix::pack(QuantType type, const std::byte* rows, int64_t n_rows, int64_t n_cols,
                                 ThreadPool& pool) {
   PackedMatrix matrix(type, rows, n_rows, n_cols);
-  matrix.panels_.reset(allocate_panels(static_cast<size_t>(matrix.n_panels() * matrix.panel_bytes())));
+  matrix.panels_ = allocate_panels(matrix.n_panels() * matrix.panel_bytes());
   const int64_t grain = std::max<int64_t>(1, (int64_t{1} << 18) / matrix.panel_bytes());
   pool.parallel_for(matrix.n_panels(), grain, [&](int, int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) matrix.lay_out_panel(i, matrix.panels_.get() + i * matrix.panel_bytes());
@@ -141,10 +103,6 @@ PackedMatrix PackedMatrix::pack(QuantType type, const std::byte* rows, int64_t n
 
 PackedMatrix PackedMatrix::borrow(QuantType type, const std::byte* rows, int64_t n_rows, int64_t n_cols) {
   return {type, rows, n_rows, n_cols};
-}
-
-void PackedMatrix::Free::operator()(std::byte* memory) const {
-  std::free(memory);
 }
 
 bool PackedMatrix::takes_int8() const {
@@ -163,42 +121,11 @@ void check_job(const LinearJob& job) {
   const Activations& input = job.input;
   SPATE_CHECK(input.n_cols == job.weight->n_cols(), "{} columns of activations, {} of weights", input.n_cols,
               job.weight->n_cols());
-  const bool present =
-      job.weight->takes_int8() ? input.blocks != nullptr || input.tiles.tiles != nullptr : input.x != nullptr;
+  const bool tiles = input.tiles.tiles != nullptr && job.weight->type() != QuantType::kF32;
+  const bool present = tiles || (job.weight->takes_int8() ? input.blocks != nullptr : input.x != nullptr);
   SPATE_CHECK(input.n_tokens == 0 || present, "the activations lack what weights of {} take",
               quant_name(job.weight->type()));
   SPATE_CHECK(job.y_stride >= job.weight->n_rows() || input.n_tokens <= 1, "rows of y overlap");
-}
-
-// A thread's scratch memory for one use: grows to the largest that was asked for and stays.
-class Scratch {
- public:
-  template <typename T>
-  T* at_least(int64_t n_bytes) {
-    if (n_bytes > n_bytes_) {
-      memory_.reset(allocate(static_cast<size_t>(n_bytes), 64));
-      n_bytes_ = n_bytes;
-    }
-    return reinterpret_cast<T*>(memory_.get());
-  }
-
- private:
-  struct Free {
-    void operator()(std::byte* memory) const { std::free(memory); }
-  };
-  std::unique_ptr<std::byte, Free> memory_;
-  int64_t n_bytes_ = 0;
-};
-
-// Where a thread re-lays the panels of borrowed matrices.
-std::byte* panel_scratch(int64_t n_bytes) {
-  thread_local Scratch scratch;
-  return scratch.at_least<std::byte>(n_bytes);
-}
-
-float* sums_scratch(int64_t n_elems) {
-  thread_local Scratch scratch;
-  return scratch.at_least<float>(n_elems * int64_t{sizeof(float)});
 }
 
 void run_panel(PanelKernel kernel, const LinearJob& job, const std::byte* panel, int64_t index, int first_token) {
@@ -226,41 +153,11 @@ void run_panels(PanelKernel kernel, const LinearJob& job, int64_t begin, int64_t
       for (int64_t i = begin; i < end; ++i) run_panel(kernel, job, weight.panel(i), i, token);
     return;
   }
-  std::byte* scratch = panel_scratch(weight.panel_bytes());
+  thread_local Scratch memory;
+  auto* scratch = memory.at_least<std::byte>(weight.panel_bytes());
   for (int64_t i = begin; i < end; ++i) {
     weight.lay_out_panel(i, scratch);
     for (int token = 0; token < job.input.n_tokens; token += kTokenBlock) run_panel(kernel, job, scratch, i, token);
-  }
-}
-
-// The same by tiles, kTilePanels at a time.
-void run_panels_by_tiles(TileKernel kernel, const LinearJob& job, int64_t begin, int64_t end) {
-  const PackedMatrix& weight = *job.weight;
-  const Activations& input = job.input;
-  constexpr int64_t kResults = int64_t{kTileBlockTokens} * kTilePanels * kPanelRows;
-  const bool packed = weight.memory_bytes() > 0;
-  for (; begin < end; begin += kTilePanels) {
-    const auto n_panels = static_cast<int>(std::min<int64_t>(kTilePanels, end - begin));
-    const int64_t first_row = begin * kPanelRows;
-    TileProduct product{.panels = packed ? weight.panel(begin) : panel_scratch(n_panels * weight.panel_bytes()),
-                        .panel_bytes = weight.panel_bytes(),
-                        .n_panels = n_panels,
-                        .n_cols = input.n_cols,
-                        .x = input.tiles,
-                        .bias = job.bias == nullptr ? nullptr : job.bias + first_row,
-                        .y_stride = job.y_stride,
-                        .n_rows = std::min<int64_t>(int64_t{n_panels} * kPanelRows, weight.n_rows() - first_row),
-                        .accumulate = job.accumulate,
-                        .sums = sums_scratch(kResults)};
-    if (!packed)
-      for (int64_t i = 0; i < n_panels; ++i)
-        weight.lay_out_panel(begin + i, panel_scratch(0) + i * weight.panel_bytes());
-    for (int token = 0; token < input.n_tokens; token += kTileBlockTokens) {
-      product.first_token = token;
-      product.n_tokens = std::min(kTileBlockTokens, input.n_tokens - token);
-      product.y = job.y + token * job.y_stride + first_row;
-      kernel(product);
-    }
   }
 }
 
@@ -271,16 +168,10 @@ int64_t panels_of_chunk(int64_t n_panels, int n_threads) {
   return std::max<int64_t>(1, n_panels / (int64_t{kChunksPerThread} * n_threads));
 }
 
-// As many panels as a tile kernel takes, or fewer so that the threads have equal shares; pairs.
-int64_t panels_of_tile_chunk(int64_t n_panels, int n_threads) {
-  const int64_t share = (n_panels + n_threads - 1) / n_threads, n_rounds = (share + kTilePanels - 1) / kTilePanels;
-  return n_rounds == 0 ? 2 : ((share + n_rounds - 1) / n_rounds + 1) / 2 * 2;
-}
-
 }  // namespace
 
 void run_linear(ThreadPool& pool, Isa isa, std::span<const LinearJob> jobs) {
-  const LinearKernels& kernels = kernels_of(isa);
+  const LinearKernels& kernels = linear_kernels(isa);
   int64_t n_panels = 0;
   bool tiles = false;
   for (const LinearJob& job : jobs) {

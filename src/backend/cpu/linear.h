@@ -14,9 +14,9 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <span>
 
+#include "backend/cpu/aligned_memory.h"
 #include "backend/cpu/linear_tiles.h"
 #include "backend/cpu/panel_layout.h"
 #include "base/cpu_features.h"
@@ -42,16 +42,13 @@ class ActivationBuffer {
   ActivationBuffer(int max_tokens, int max_cols, int tile_min_tokens = kTileMinTokens);
 
   // The activations of x[n_tokens, n_cols], which must outlive their use. Blocks (with n_cols a multiple of 32) are
-  // made only if some weight that will use them has integer qblocks. Valid until the next fill().
+  // made only if some weight that will use them has integer qblocks. Valid until the next fill() or tile_memory().
   Activations fill(ThreadPool& pool, Isa isa, const float* x, int n_tokens, int n_cols, bool need_int8);
+  // For the tiles of n_tokens x n_cols activations, to be written by the caller.
+  uint16_t* tile_memory(int n_tokens, int n_cols);
 
  private:
-  TokenTiles pack_tiles(ThreadPool& pool, const TileKernels& kernels, const float* x, int n_tokens, int n_cols);
-
-  struct Free {
-    void operator()(std::byte* memory) const;
-  };
-  std::unique_ptr<std::byte, Free> memory_;  // blocks or tiles
+  AlignedMemory memory_;  // of blocks or tiles
   int max_tokens_, max_cols_, tile_min_tokens_;
 };
 
@@ -78,15 +75,12 @@ class PackedMatrix {
   void lay_out_panel(int64_t index, std::byte* panel) const;
 
  private:
-  struct Free {
-    void operator()(std::byte* memory) const;
-  };
   PackedMatrix(QuantType type, const std::byte* rows, int64_t n_rows, int64_t n_cols);
 
   QuantType type_;
   int64_t n_rows_, n_cols_, row_bytes_;
   const std::byte* rows_;  // in the file's layout; null once packed
-  std::unique_ptr<std::byte, Free> panels_;
+  AlignedMemory panels_;
 };
 
 // One product of a parallel section: y[t, r] (+)= dot(x[t], w[r]) (+ bias[r]).
@@ -102,5 +96,21 @@ struct LinearJob {
 // Runs the jobs in one parallel section, the panels of all of them shared out among the threads. The jobs must not
 // depend on one another.
 void run_linear(ThreadPool& pool, Isa isa, std::span<const LinearJob> jobs);
+
+// silu(gate) * up of SwiGLU (Shazeer 2020): two products of the same activations, as the activations of the next. They
+// go from the tiles of sums to tiles of activations; float32 rows of both would take more time in memory than the
+// products.
+struct GatedJob {
+  const PackedMatrix* gate = nullptr;
+  const PackedMatrix* up = nullptr;  // n_rows() as `gate`
+  Activations input;
+  void (*gate_multiply)(float* gate, const float* up, int n) = nullptr;  // element by element, into `gate`
+};
+
+// Whether run_gated() can do it: on tiles, with n_rows() a multiple of kTileColumns.
+bool takes_gated_tiles(Isa isa, const GatedJob& job);
+
+// Activations of n_rows() columns in `out`, tiles alone: for weights of all types but F32.
+Activations run_gated(ThreadPool& pool, Isa isa, const GatedJob& job, ActivationBuffer& out);
 
 }  // namespace spate::cpu

@@ -70,12 +70,28 @@ inline void store_pairs(uint16_t* tile_row, Ints pairs) {
   _mm512_storeu_si512(tile_row, pairs);
 }
 
-inline void pack(const float* x, int64_t stride, int n_tokens, uint16_t* tile) {
+inline void pack_16(Floats v, uint16_t* out) {
+  const __m256i halves = _mm512_cvtepi32_epi16(shift_right<16>(round_to_upper_half(plain_nans(v))));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), halves);
+}
+
+void pack(const float* x, int64_t stride, int n_tokens, uint16_t* tile) {
   for (int t = 0; t < kTileTokens; ++t)
-    for (int c = 0; c < kTileColumns; c += 16) {
-      const Floats v = t < n_tokens ? plain_nans(load_floats(x + t * stride + c)) : zero_floats();
-      const __m256i halves = _mm512_cvtepi32_epi16(shift_right<16>(round_to_upper_half(v)));
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(tile + t * kTileColumns + c), halves);
+    for (int c = 0; c < kTileColumns; c += 16)
+      pack_16(t < n_tokens ? load_floats(x + t * stride + c) : zero_floats(), tile + t * kTileColumns + c);
+}
+
+// Tiles of sums, of 16 tokens x 16 rows.
+constexpr int kSumsTile = kTileTokens * kPanelRows;
+
+void pack_sums(const SumsToTiles& job) {
+  for (int token_tile = 0; token_tile < job.n_token_tiles; ++token_tile)
+    for (int step = 0; step < job.n_steps; ++step) {
+      const float* sums = job.sums + (int64_t{step} * job.n_token_tiles + token_tile) * 2 * kSumsTile;
+      uint16_t* tile = job.tiles + token_tile * job.token_tile_stride + step * kTileElems;
+      for (int t = 0; t < kTileTokens; ++t)
+        for (int panel = 0; panel < 2; ++panel)
+          pack_16(load_floats(sums + panel * kSumsTile + t * kPanelRows), tile + t * kTileColumns + panel * kPanelRows);
     }
 }
 
@@ -193,7 +209,7 @@ struct alignas(64) WeightTiles {
 // sums[token tile][panel of the pair], tiles of [16 tokens][16 rows], of 32 tokens: += x * w. The tile products of a
 // step are four independent chains, which a latency of 52 cycles at one in 16 asks for.
 void multiply_32_tokens(const uint16_t* x, const WeightTiles& w, int n_steps, bool first, float* sums) {
-  constexpr int kSums = kTileTokens * kPanelRows, kRowBytes = 64;
+  constexpr int kRowBytes = 64;
   finish_stores();
   if (first) {
     _tile_zero(SPATE_SUMS_00);
@@ -202,9 +218,9 @@ void multiply_32_tokens(const uint16_t* x, const WeightTiles& w, int n_steps, bo
     _tile_zero(SPATE_SUMS_11);
   } else {
     _tile_loadd(SPATE_SUMS_00, sums, kRowBytes);
-    _tile_loadd(SPATE_SUMS_01, sums + kSums, kRowBytes);
-    _tile_loadd(SPATE_SUMS_10, sums + 2 * kSums, kRowBytes);
-    _tile_loadd(SPATE_SUMS_11, sums + 3 * kSums, kRowBytes);
+    _tile_loadd(SPATE_SUMS_01, sums + kSumsTile, kRowBytes);
+    _tile_loadd(SPATE_SUMS_10, sums + 2 * kSumsTile, kRowBytes);
+    _tile_loadd(SPATE_SUMS_11, sums + 3 * kSumsTile, kRowBytes);
   }
   const uint16_t* second = x + n_steps * kTileElems;
   for (int step = 0; step < n_steps; ++step) {
@@ -218,21 +234,21 @@ void multiply_32_tokens(const uint16_t* x, const WeightTiles& w, int n_steps, bo
     _tile_dpbf16ps(SPATE_SUMS_11, SPATE_TOKENS_1, SPATE_WEIGHTS_1);
   }
   _tile_stored(SPATE_SUMS_00, sums, kRowBytes);
-  _tile_stored(SPATE_SUMS_01, sums + kSums, kRowBytes);
-  _tile_stored(SPATE_SUMS_10, sums + 2 * kSums, kRowBytes);
-  _tile_stored(SPATE_SUMS_11, sums + 3 * kSums, kRowBytes);
+  _tile_stored(SPATE_SUMS_01, sums + kSumsTile, kRowBytes);
+  _tile_stored(SPATE_SUMS_10, sums + 2 * kSumsTile, kRowBytes);
+  _tile_stored(SPATE_SUMS_11, sums + 3 * kSumsTile, kRowBytes);
 }
 
 // The same of 16 tokens, the last of an odd number of token tiles.
 void multiply_16_tokens(const uint16_t* x, const WeightTiles& w, int n_steps, bool first, float* sums) {
-  constexpr int kSums = kTileTokens * kPanelRows, kRowBytes = 64;
+  constexpr int kRowBytes = 64;
   finish_stores();
   if (first) {
     _tile_zero(SPATE_SUMS_00);
     _tile_zero(SPATE_SUMS_01);
   } else {
     _tile_loadd(SPATE_SUMS_00, sums, kRowBytes);
-    _tile_loadd(SPATE_SUMS_01, sums + kSums, kRowBytes);
+    _tile_loadd(SPATE_SUMS_01, sums + kSumsTile, kRowBytes);
   }
   for (int step = 0; step < n_steps; ++step) {
     _tile_loadd(SPATE_TOKENS_0, x + step * kTileElems, kRowBytes);
@@ -242,7 +258,7 @@ void multiply_16_tokens(const uint16_t* x, const WeightTiles& w, int n_steps, bo
     _tile_dpbf16ps(SPATE_SUMS_01, SPATE_TOKENS_0, SPATE_WEIGHTS_1);
   }
   _tile_stored(SPATE_SUMS_00, sums, kRowBytes);
-  _tile_stored(SPATE_SUMS_01, sums + kSums, kRowBytes);
+  _tile_stored(SPATE_SUMS_01, sums + kSumsTile, kRowBytes);
 }
 
 // What a call goes through: the blocks of up to kTileSteps steps of two panels, the panels of a K block one after the
@@ -280,7 +296,7 @@ class Blocks {
   }
   // [pair of panels][token tile][panel of the pair][16 tokens][16 rows]
   int64_t sums_at(int pair, int token_tile) const {
-    return (int64_t{pair} * n_token_tiles_ + token_tile) * 2 * kTileTokens * kPanelRows;
+    return (int64_t{pair} * n_token_tiles_ + token_tile) * 2 * kSumsTile;
   }
 
  private:
@@ -348,7 +364,7 @@ void tile_product(const TileProduct& p) {
     }
   }
   _tile_release();
-  finish(p, blocks);
+  if (p.y != nullptr) finish(p, blocks);
 }
 
 template <QuantType type>
@@ -373,7 +389,7 @@ TileKernel tile_kernel_for(QuantType type) {
 }  // namespace
 
 const LinearKernels& amx_linear_kernels() {
-  static constexpr TileKernels kTiles = {.kernel_for = tile_kernel_for, .pack = pack};
+  static constexpr TileKernels kTiles = {.kernel_for = tile_kernel_for, .pack = pack, .pack_sums = pack_sums};
   static const LinearKernels kKernels = {
       .kernel_for = avx512_linear_kernels().kernel_for, .quantize = avx512_linear_kernels().quantize, .tiles = &kTiles};
   return kKernels;

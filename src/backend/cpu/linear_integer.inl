@@ -34,21 +34,27 @@ Floats add_minimum(Floats minimum, Floats scaled_sum, Floats acc) {
   return F::kMinimum > 0 ? fma(minimum, scaled_sum, acc) : fnma(minimum, scaled_sum, acc);
 }
 
+// One half of the columns (0: all of them, where they share a scale). half_sum: of q over the same columns.
+template <typename F>
+Floats accumulate_half(Ints raw, const Scales& w, int half, Floats x_scale, Ints half_sum, Floats scaled_sum,
+                       Floats acc) {
+  acc = fma(to_floats(without_offset<F>(raw, half_sum)), mul(w.scale[half], x_scale), acc);
+  if constexpr (F::kMinimum != 0) acc = add_minimum<F>(w.minimum[half], scaled_sum, acc);
+  return acc;
+}
+
 template <typename F>
 Floats accumulate(const RawSums& raw, const Scales& w, const ActivationBlock& x, Floats acc) {
   const Floats x_scale = broadcast(x.scale);
   const Ints sum = broadcast_int(x.sum);
   if constexpr (F::kScaleColumns == 32) {
-    acc = fma(to_floats(without_offset<F>(raw.half[0], sum)), mul(w.scale[0], x_scale), acc);
-    if constexpr (F::kMinimum != 0) acc = add_minimum<F>(w.minimum[0], broadcast(x.scaled_sum), acc);
+    acc = accumulate_half<F>(raw.half[0], w, 0, x_scale, sum, broadcast(x.scaled_sum), acc);
   } else {
     const Ints leading = broadcast_int(x.leading_sum);
     const Ints half_sum[2] = {leading, sub_ints(sum, leading)};
-    for (int half = 0; half < 2; ++half) {
-      acc = fma(to_floats(without_offset<F>(raw.half[half], half_sum[half])), mul(w.scale[half], x_scale), acc);
-      if constexpr (F::kMinimum != 0)
-        acc = add_minimum<F>(w.minimum[half], mul(x_scale, to_floats(half_sum[half])), acc);
-    }
+    for (int half = 0; half < 2; ++half)
+      acc = accumulate_half<F>(raw.half[half], w, half, x_scale, half_sum[half],
+                               mul(x_scale, to_floats(half_sum[half])), acc);
   }
   return acc;
 }
@@ -99,12 +105,27 @@ constexpr int kAnyTokens = 0;
 // 16.2 with, Q4_K 15.4 and 18.7; 2048 to 8192 are alike.
 constexpr int64_t kPrefetchBytes = 4096;
 
-// For the rows from `row` on: a step's lines are shared out among the passes over its rows.
-template <typename Codes>
-void prefetch_behind(const Codes& codes, int row) {
-  constexpr int kLines = sizeof(Codes) / 64, kPasses = kPanelRows / kLanes, kShare = (kLines + kPasses - 1) / kPasses;
-  const auto* ahead = reinterpret_cast<const char*>(&codes) + kPrefetchBytes + row / kLanes * kShare * 64;
-  for (int line = 0; line < kShare; ++line) __builtin_prefetch(ahead + line * 64);
+template <typename Block>
+constexpr int64_t kBytesAhead = (kPrefetchBytes + int64_t{sizeof(Block)} - 1) / int64_t{sizeof(Block)} *
+                                int64_t{sizeof(Block)};  // whole blocks, so that each line is fetched by one step
+
+template <int64_t n_bytes>
+void prefetch(const void* from) {
+  for (int64_t byte = 0; byte < n_bytes; byte += 64) __builtin_prefetch(static_cast<const char*>(from) + byte);
+}
+
+// What lies before the codes of a block some way ahead, and the codes of one step there. Either is shared out among the
+// passes over the rows.
+template <typename Block>
+void prefetch_scales(const Block& block, int row) {
+  if (row == 0)
+    prefetch<int64_t{sizeof(Block) - sizeof(Block::codes)}>(reinterpret_cast<const char*>(&block) + kBytesAhead<Block>);
+}
+template <typename Block>
+void prefetch_codes(const Block& block, int step, int row) {
+  constexpr int kPasses = kPanelRows / kLanes;
+  constexpr int64_t kShare = int64_t{sizeof(block.codes[0])} / kPasses;
+  prefetch<kShare>(reinterpret_cast<const char*>(&block.codes[step]) + kBytesAhead<Block> + row / kLanes * kShare);
 }
 
 template <QuantType type, int kTokens>
@@ -126,13 +147,14 @@ void integer_product(const PanelProduct& p, float* results) {
     const Block& block = reinterpret_cast<const Block*>(p.panel)[i];
     for (int row = 0; row < kPanelRows; row += kLanes) {
       const auto header = F::header(block, row);
+      prefetch_scales(block, row);
       Floats sum = kTokens == 1 ? alone[row / kLanes] : zero_floats();
       for (int step = 0; step < kSteps; ++step) {
         Scales scales;
         F::scales(block, header, step, row, scales);
         Bytes codes[8];
         decode_codes<F>(block.codes[step], row, codes);
-        prefetch_behind(block.codes[step], row);
+        prefetch_codes(block, step, row);
         const ActivationBlock* x_step = x + step * p.block_stride;
         if constexpr (kTokens == 1) {
           sum = accumulate<F>(multiply<F>(codes, x_step->q), scales, *x_step, sum);
@@ -150,12 +172,24 @@ void integer_product(const PanelProduct& p, float* results) {
     for (int row = 0; row < kPanelRows; row += kLanes) store_floats(results + row, alone[row / kLanes]);
 }
 
+// The same in another order of work: linear_integer_halves.inl.
+template <QuantType type, int kTokens>
+void integer_product_by_halves(const PanelProduct& p, float* results);
+
+template <QuantType type, int kTokens>
+void any_integer_product(const PanelProduct& p, float* results) {
+  if constexpr (Format<type>::kBits <= kHalvesBits && !Format<type>::kSigned)
+    integer_product_by_halves<type, kTokens>(p, results);
+  else
+    integer_product<type, kTokens>(p, results);
+}
+
 template <QuantType type>
 void integer_panel_product(const PanelProduct& p) {
   alignas(64) float results[kTokenBlock * kPanelRows];
   if (p.n_tokens == 1)
-    integer_product<type, 1>(p, results);
+    any_integer_product<type, 1>(p, results);
   else
-    integer_product<type, kAnyTokens>(p, results);
+    any_integer_product<type, kAnyTokens>(p, results);
   for (int t = 0; t < p.n_tokens; ++t) finish_token(p, t, results + t * kPanelRows);
 }

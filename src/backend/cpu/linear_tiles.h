@@ -47,25 +47,36 @@ struct TileProduct {
   int64_t panel_bytes = 0;
   int n_panels = 0;
   int64_t n_cols = 0;  // a multiple of kTileColumns
-  TokenTiles x;
+  TokenTiles x = {};
   int first_token = 0;  // of the step; a multiple of kTileTokens
   int n_tokens = 0;
   const float* bias = nullptr;  // [n_rows] or null
-  float* y = nullptr;           // [n_tokens, y_stride], the first n_rows of each row are written
+  float* y = nullptr;           // [n_tokens, y_stride], the first n_rows of each row are written; null: only `sums` are
   int64_t y_stride = 0;
   int64_t n_rows = 0;  // of the panels, those that exist
   bool accumulate = false;
-  float* sums = nullptr;  // scratch, 64-byte aligned: n_tokens x n_panels x kPanelRows, tokens and panels rounded up to
-                          // whole tiles and to pairs
+  // Scratch or, where y is null, the result; 64-byte aligned: [pair of panels][token tile][panel of the pair][16
+  // tokens] [16 rows]. Tokens that do not exist have zeros, rows that do not exist anything.
+  float* sums = nullptr;
 };
 
 using TileKernel = void (*)(const TileProduct&);
+
+// Sums as tiles of activations, the rows of each pair of panels being the 32 columns of a tile.
+struct SumsToTiles {
+  const float* sums = nullptr;  // as TileProduct leaves them
+  int n_token_tiles = 0;
+  int n_steps = 0;            // pairs of panels
+  uint16_t* tiles = nullptr;  // [n_token_tiles, token_tile_stride], n_steps tiles of each are written
+  int64_t token_tile_stride = 0;
+};
 
 struct TileKernels {
   // Null for types that are not multiplied by tiles: F32, which would lose what it is chosen for.
   TileKernel (*kernel_for)(QuantType type);
   // One tile from x[n_tokens, stride], n_tokens at most 16, its columns the first kTileColumns.
   void (*pack)(const float* x, int64_t stride, int n_tokens, uint16_t* tile);
+  void (*pack_sums)(const SumsToTiles& job);
 };
 
 }  // namespace spate::cpu

@@ -3,6 +3,7 @@
 
 constexpr int kLanes = 8;             // rows a vector
 constexpr bool kCodesBiased = false;  // dot_signed() takes signed codes as they are
+constexpr int kHalvesBits = 4;        // codes of up to so many bits are multiplied as linear_integer_halves.inl does
 constexpr int kFloatTokens = 3;       // tokens a pass over weights of float types: 12 accumulators of 16 registers
 
 using Bytes = __m256i;  // [row][4 columns]
@@ -133,6 +134,20 @@ Ints dot_unsigned(const Bytes* codes, const int8_t* q) {
     sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
   }
   return sum;
+}
+// The same over 16 columns, q[4] broadcast, left as sums of pairs; those of 32 columns may be added in int16.
+template <int kMaxCode>
+Ints pairs_of_16_columns(const Bytes* codes, const Bytes* q) {
+  static_assert(32767 / (2 * 127 * kMaxCode) >= 8);
+  const __m256i low = _mm256_add_epi16(_mm256_maddubs_epi16(codes[0], q[0]), _mm256_maddubs_epi16(codes[1], q[1]));
+  const __m256i high = _mm256_add_epi16(_mm256_maddubs_epi16(codes[2], q[2]), _mm256_maddubs_epi16(codes[3], q[3]));
+  return _mm256_add_epi16(low, high);
+}
+inline Ints add_pairs(Ints a, Ints b) {
+  return _mm256_add_epi16(a, b);
+}
+inline Ints sum_of_pairs(Ints pairs) {
+  return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
 }
 // The instruction multiplies unsigned by signed, so the code's sign moves over to q. A pair of products is at most
 // 2 * 128 * 127 = 32512.

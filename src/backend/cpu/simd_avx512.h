@@ -3,6 +3,7 @@
 
 constexpr int kLanes = 16;           // rows a vector
 constexpr bool kCodesBiased = true;  // signed codes carry +128: VNNI multiplies unsigned by signed
+constexpr int kHalvesBits = 0;       // no codes are multiplied by halves
 constexpr int kFloatTokens = 6;      // tokens a pass over weights of float types: 24 accumulators of 32 registers
 
 using Bytes = __m512i;  // [row][4 columns]

@@ -4,6 +4,7 @@
 
 constexpr int kLanes = 4;             // rows a vector
 constexpr bool kCodesBiased = false;  // dot_signed() takes signed codes as they are
+constexpr int kHalvesBits = 0;        // no codes are multiplied by halves
 constexpr int kFloatTokens = 2;       // tokens a pass over weights of float types: 4 accumulators each, in 16 registers
 
 using Bytes = uint8_t __attribute__((vector_size(16)));  // [row][4 columns]
