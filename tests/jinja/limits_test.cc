@@ -62,8 +62,8 @@ TEST(Limits, MemoryBytes) {
 
 TEST(Limits, MemoryIsGivenBack) {
   const jinja::Limits limits{.max_memory_bytes = 1 << 20};
-  EXPECT_EQ(render_text("{% for i in range(1000) %}{% set x = 'a' * 100000 %}{% set y = [1] * 5000 %}{% endfor %}ok",
-                        {}, limits),
+  EXPECT_EQ(render_text("{% for i in range(100) %}{% set x = 'a' * 100000 %}{% set y = [1] * 5000 %}{% endfor %}ok", {},
+                        limits),
             "ok");
 }
 
