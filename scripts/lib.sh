@@ -45,7 +45,8 @@ logged() {
 }
 
 # build PRESET TARGET... [-- CMAKE_OPTION...]: configures and builds in build/PRESET, the full output in build/PRESET/log,
-# its end shown on failure.
+# its end shown on failure. The files of a layer are compiled by the dozen: most of a file's time goes into headers and
+# templates that its neighbours use too.
 build() {
   local preset=$1 targets=() log=build/$1/log
   shift
@@ -56,7 +57,8 @@ build() {
   (($# == 0)) || shift
   mkdir -p "build/$preset"
   : >"$log"
-  if ! logged "configure ($preset)" "$log" cmake --preset "$preset" "$@" ||
+  if ! logged "configure ($preset)" "$log" \
+    cmake --preset "$preset" -DCMAKE_UNITY_BUILD=ON -DCMAKE_UNITY_BUILD_BATCH_SIZE=12 "$@" ||
     ! logged "build ($preset)" "$log" cmake --build "build/$preset" --parallel "$(nproc)" --target "${targets[@]}"; then
     { grep -A 25 -E 'FAILED:|CMake Error|^ninja: error' "$log" || tail -n 60 "$log"; } | head -n 120 >&2
     say "the whole log: $PWD/$log" >&2

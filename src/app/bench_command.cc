@@ -29,7 +29,7 @@ constexpr int kMaxTokens = 1 << 24;  // of a prompt, a generation or a depth
 constexpr const char* kCasesGroup = "Cases (each a list: 1,8,32)";
 constexpr const char* kKernelsGroup = "Kernels";
 
-struct CommandOptions {
+struct BenchCommandOptions {
   std::string model;
   BenchLists lists{.tests = {BenchTest::kPrefill, BenchTest::kDecode, BenchTest::kMixed},
                    .prompt = {512},
@@ -105,7 +105,7 @@ void fill_in_cpu(BenchSetup& setup, const std::optional<CpuChoice>& cpu) {
 }
 
 // Runs the cases and writes each row of the table as it comes; fewer than all where nobody reads them.
-Result<std::vector<BenchRow>> run_cases(const CommandOptions& options, const std::vector<BenchCase>& cases,
+Result<std::vector<BenchRow>> run_cases(const BenchCommandOptions& options, const std::vector<BenchCase>& cases,
                                         Executor& executor, const Model& model, const BenchSetup& setup,
                                         StandardOutput& out) {
   const ModelWork work(model);
@@ -138,7 +138,7 @@ Result<void> check_may_be_written(const std::string& path) {
   return {};
 }
 
-Result<void> bench_model(const CommandOptions& options) {
+Result<void> bench_model(const BenchCommandOptions& options) {
   const std::vector<BenchCase> cases = bench_cases(options.lists);
   if (cases.empty()) return Error::usage("nothing to measure: the lists leave no test with a token to run");
   SPATE_TRY(const ExecutorLimits limits, bench_limits(cases, options.step_tokens));
@@ -177,7 +177,7 @@ Result<void> bench_model(const CommandOptions& options) {
   return out.finish();
 }
 
-Result<void> bench_kernels(const CommandOptions& options) {
+Result<void> bench_kernels(const BenchCommandOptions& options) {
   SPATE_TRY(const std::optional<CpuChoice> cpu, cpu_choice(options.device));
   KernelBenchOptions kernels{.isas = {},
                              .types = options.kernel_types,
@@ -214,7 +214,7 @@ Result<void> bench_kernels(const CommandOptions& options) {
   return out.finish();
 }
 
-void add_case_options(CLI::App& parser, CommandOptions& options) {
+void add_case_options(CLI::App& parser, BenchCommandOptions& options) {
   BenchLists& lists = options.lists;
   const auto in_group = [](CLI::Option* option) { option->group(kCasesGroup); };
   in_group(add_list(parser, "--prompt", lists.prompt, 0, kMaxTokens, "tokens of each prompt, 0 for none; default 512"));
@@ -234,7 +234,7 @@ void add_case_options(CLI::App& parser, CommandOptions& options) {
                ->type_name("LIST"));
 }
 
-void add_kernel_options(CLI::App& parser, CommandOptions& options) {
+void add_kernel_options(CLI::App& parser, BenchCommandOptions& options) {
   CLI::Option* kernels = parser.add_flag("--kernels", options.kernels,
                                          "time matrix products instead, for each type, shape and number of tokens, "
                                          "and on a CPU each instruction set that it has (or --isa)");
@@ -274,8 +274,8 @@ void add_kernel_options(CLI::App& parser, CommandOptions& options) {
                ->type_name("LIST"));
 }
 
-Action setup(CLI::App& parser) {
-  auto options = std::make_shared<CommandOptions>();
+Action setup_bench(CLI::App& parser) {
+  auto options = std::make_shared<BenchCommandOptions>();
   add_model_option(parser, options->model);
   add_case_options(parser, *options);
   add_number(parser, "--step-tokens", options->step_tokens, 1, 1 << 20, "tokens of a step at most; default 512");
@@ -305,6 +305,6 @@ const Command bench_command{.name = "bench",
                                 "  spate bench model.gguf --test decode --batch 1,2,4,8,16 --plot decode.svg\n"
                                 "  spate bench model.gguf --prompt 512 --generate 0 --depth 0,4096 --json\n"
                                 "  spate bench --kernels --kernel-types q4_k,q6_k --kernel-tokens 1,8",
-                            .setup = setup};
+                            .setup = setup_bench};
 
 }  // namespace spate::app

@@ -92,7 +92,7 @@ Result<void> chat(const ChatCommandOptions& options) {
   return converse(options, session, loaded.model->file().path());
 }
 
-Action setup(CLI::App& parser) {
+Action setup_chat(CLI::App& parser) {
   auto options = std::make_shared<ChatCommandOptions>();
   add_model_option(parser, options->model);
   add_number(parser, "-n,--max-tokens", options->max_tokens, 1, std::numeric_limits<int>::max(),
@@ -121,6 +121,6 @@ const Command chat_command{.name = "chat",
                                "  spate chat model.gguf\n"
                                "  spate chat model.gguf --system 'Answer in one sentence.' --temperature 0.3\n"
                                "  spate chat model.gguf < questions.txt > answers.txt",
-                           .setup = setup};
+                           .setup = setup_chat};
 
 }  // namespace spate::app

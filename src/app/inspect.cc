@@ -211,7 +211,7 @@ Result<void> inspect(const InspectOptions& options) {
   return out.finish();
 }
 
-Action setup(CLI::App& parser) {
+Action setup_inspect(CLI::App& parser) {
   auto options = std::make_shared<InspectOptions>();
   add_model_option(parser, options->model);
   parser.add_flag("--full", options->full, "all elements of arrays and the whole of strings, not just their beginning");
@@ -235,6 +235,6 @@ const Command inspect_command{.name = "inspect",
                                   "  spate inspect model.gguf\n"
                                   "  spate inspect model.gguf --memory --seqs 128\n"
                                   "  spate inspect model.gguf --json | jq .types",
-                              .setup = setup};
+                              .setup = setup_inspect};
 
 }  // namespace spate::app

@@ -9,7 +9,7 @@ namespace {
 std::atomic<bool> g_interrupted{false};
 static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler may touch nothing else");
 
-void note_signal(int) {
+void note_interrupt(int) {
   g_interrupted.store(true, std::memory_order_relaxed);
 }
 
@@ -18,7 +18,7 @@ void note_signal(int) {
 InterruptGuard::InterruptGuard() {
   g_interrupted.store(false, std::memory_order_relaxed);
   struct sigaction action = {};
-  action.sa_handler = note_signal;
+  action.sa_handler = note_interrupt;
   // A process stuck on its way out can still be ended: the second signal finds the default action.
   action.sa_flags = SA_RESETHAND | SA_RESTART;
   for (size_t i = 0; i < kSignals.size(); ++i) {

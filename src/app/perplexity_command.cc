@@ -22,7 +22,7 @@ namespace spate::app {
 
 namespace {
 
-struct CommandOptions {
+struct PerplexityCommandOptions {
   std::string model;
   std::string text;
   PerplexityOptions measure;
@@ -35,7 +35,7 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-Result<void> check_options(CommandOptions& options) {
+Result<void> check_options(PerplexityCommandOptions& options) {
   // `spate perplexity TEXT` runs the bundled model: of two positionals the parser fills the first one first.
   if (options.text.empty()) std::swap(options.model, options.text);
   if (options.text.empty()) return Error::usage("no text named; `spate perplexity MODEL TEXT`, or TEXT alone");
@@ -48,7 +48,7 @@ Result<void> check_options(CommandOptions& options) {
   return {};
 }
 
-std::string as_json(const PerplexityEstimate& result, const CommandOptions& options, size_t n_text_tokens,
+std::string as_json(const PerplexityEstimate& result, const PerplexityCommandOptions& options, size_t n_text_tokens,
                     double load_seconds, double run_seconds) {
   const double n_run_tokens = static_cast<double>(result.n_chunks) * options.measure.context;
   return json_line({{"perplexity", result.perplexity()},
@@ -65,7 +65,7 @@ std::string as_json(const PerplexityEstimate& result, const CommandOptions& opti
                       {"tokens_per_second", n_run_tokens / run_seconds}}}});
 }
 
-Result<void> perplexity(CommandOptions options) {
+Result<void> perplexity(PerplexityCommandOptions options) {
   SPATE_TRY_VOID(check_options(options));
   const auto load_start = std::chrono::steady_clock::now();
   SPATE_TRY(const std::string text, read_file(options.text));
@@ -99,8 +99,8 @@ Result<void> perplexity(CommandOptions options) {
   return out.finish();
 }
 
-Action setup(CLI::App& parser) {
-  auto options = std::make_shared<CommandOptions>();
+Action setup_perplexity(CLI::App& parser) {
+  auto options = std::make_shared<PerplexityCommandOptions>();
   add_model_option(parser, options->model);
   parser.add_option("TEXT", options->text, "the text to predict, read as bytes; - is standard input")->type_name("");
   add_number(parser, "--context", options->measure.context, kMinPerplexityContext, 1 << 20,
@@ -121,6 +121,6 @@ const Command perplexity_command{.name = "perplexity",
                                  .examples =
                                      "  spate perplexity model.gguf book.txt\n"
                                      "  spate perplexity model.gguf book.txt --chunks 20 --step-tokens 64 --json",
-                                 .setup = setup};
+                                 .setup = setup_perplexity};
 
 }  // namespace spate::app

@@ -21,7 +21,7 @@ namespace spate::app {
 
 namespace {
 
-struct CommandOptions {
+struct QuantizeCommandOptions {
   std::string in, out, mix;
   QuantizeOptions quantize;
   int n_threads = 0;   // 0: the physical cores
@@ -54,7 +54,7 @@ TypeOverride parse_override(const std::string& text) {
 // What a run or a dry run has to tell.
 struct Report {
   const GgufFile& file;
-  const CommandOptions& options;
+  const QuantizeCommandOptions& options;
   const std::vector<TensorPlan>& plan;
   const std::vector<QuantizeError>& errors;  // [plan]; empty for a dry run
   double seconds = 0;
@@ -174,20 +174,20 @@ Result<void> check_not_the_input(const GgufFile& file, const std::string& out) {
 }
 
 // Only regular files: what else is there cannot be replaced at all, and writing it says so.
-Result<void> check_may_be_written(const CommandOptions& options) {
+Result<void> check_may_be_written(const QuantizeCommandOptions& options) {
   std::error_code absent;
   if (options.force || options.dry_run || !std::filesystem::is_regular_file(options.out, absent)) return {};
   return Error::usage(fmt::format("{} exists; --force replaces it", options.out));
 }
 
-Result<void> find_mix_named(CommandOptions& options) {
+Result<void> find_mix_named(QuantizeCommandOptions& options) {
   options.quantize.mix = find_mix(options.mix);
   if (options.quantize.mix == nullptr)
     return Error::usage(fmt::format("'{}' is no type to quantise to; there are {}", options.mix, mix_names()));
   return {};
 }
 
-Result<void> quantize(CommandOptions options) {
+Result<void> quantize(QuantizeCommandOptions options) {
   SPATE_TRY_VOID(find_mix_named(options));
   SPATE_TRY(const GgufFile file, GgufFile::open(options.in));
   SPATE_TRY_VOID(check_not_the_input(file, options.out));
@@ -215,8 +215,8 @@ Result<void> quantize(CommandOptions options) {
   return out.finish();
 }
 
-Action setup(CLI::App& parser) {
-  auto options = std::make_shared<CommandOptions>();
+Action setup_quantize(CLI::App& parser) {
+  auto options = std::make_shared<QuantizeCommandOptions>();
   parser.add_option("IN", options->in, "a GGUF file of F32, F16 or BF16 weights; of a split model, any part")
       ->required()
       ->type_name("");
@@ -254,6 +254,6 @@ const Command quantize_command{.name = "quantize",
                                    "  spate quantize model-f16.gguf model-q4_k_m.gguf q4_k_m\n"
                                    "  spate quantize model-f16.gguf small.gguf q3_k_m --tensor-type '*ffn_down*=q4_k'\n"
                                    "  spate quantize model-f16.gguf out.gguf q5_k_s --dry-run",
-                               .setup = setup};
+                               .setup = setup_quantize};
 
 }  // namespace spate::app

@@ -246,7 +246,7 @@ Result<void> run_command_action(const RunOptions& options) {
   return run_request(run, engine, std::move(request));
 }
 
-Action setup(CLI::App& parser) {
+Action setup_run(CLI::App& parser) {
   auto options = std::make_shared<RunOptions>();
   add_model_option(parser, options->model);
   parser.add_option("-p,--prompt", options->prompt, "the text to continue; - reads standard input to its end");
@@ -289,6 +289,6 @@ const Command run_command{.name = "run",
                               "  spate run model.gguf -f prompt.txt -n 500 --temperature 0 --stop $'\\n\\n'\n"
                               "  spate run model.gguf --chat --system 'Be brief.' -p 'Why is the sky blue?'\n"
                               "  echo 'Once upon a time' | spate run model.gguf -p - --seed 7 --json",
-                          .setup = setup};
+                          .setup = setup_run};
 
 }  // namespace spate::app

@@ -18,12 +18,12 @@ namespace spate::app {
 
 namespace {
 
-struct CommandOptions {
+struct SynthCommandOptions {
   SynthOptions model;
   std::string out;
 };
 
-Result<void> synth(const CommandOptions& options) {
+Result<void> synth(const SynthCommandOptions& options) {
   const auto start = std::chrono::steady_clock::now();
   const InterruptGuard interrupt;
   ProgressBar bar("writing");
@@ -47,8 +47,8 @@ std::string shape_names() {
   return names;
 }
 
-Action setup(CLI::App& parser) {
-  auto options = std::make_shared<CommandOptions>();
+Action setup_synth(CLI::App& parser) {
+  auto options = std::make_shared<SynthCommandOptions>();
   parser.add_option("SHAPE", options->model.shape, "one of " + shape_names())->required()->type_name("");
   parser.add_option("TYPE", options->model.type, "a tensor type or a mix of them, any case: q4_k_m, q8_0, f16, ...")
       ->required()
@@ -67,6 +67,6 @@ const Command synth_command{.name = "synth",
                             .examples =
                                 "  spate synth qwen2.5-1.5b q4_k_m qwen.gguf\n"
                                 "  spate synth llama-3.1-70b q8_0 slice.gguf --layers 4",
-                            .setup = setup};
+                            .setup = setup_synth};
 
 }  // namespace spate::app

@@ -105,7 +105,7 @@ Result<void> run_template(const TemplateOptions& options) {
   return out.finish();
 }
 
-Action setup(CLI::App& parser) {
+Action setup_template(CLI::App& parser) {
   auto options = std::make_shared<TemplateOptions>();
   parser.add_option("MODEL", options->first, "a GGUF file; left out, the bundled model")->type_name("");
   parser
@@ -138,6 +138,6 @@ const Command template_command{
         "  spate template model.gguf conversation.json\n"
         "  spate template --file chat.jinja --bos '<s>' --eos '</s>' conversation.json\n"
         "  echo '{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}]}' | spate template -",
-    .setup = setup};
+    .setup = setup_template};
 
 }  // namespace spate::app

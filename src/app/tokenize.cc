@@ -90,7 +90,7 @@ Result<void> tokenize(const TokenizeOptions& options) {
   return out.finish();
 }
 
-Action setup(CLI::App& parser) {
+Action setup_tokenize(CLI::App& parser) {
   auto options = std::make_shared<TokenizeOptions>();
   add_model_option(parser, options->model);
   parser.add_flag(
@@ -110,6 +110,6 @@ const Command tokenize_command{.name = "tokenize",
                                .examples =
                                    "  printf 'It was a dark night' | spate tokenize model.gguf\n"
                                    "  spate tokenize --json < book.txt | spate tokenize --decode > same-book.txt",
-                               .setup = setup};
+                               .setup = setup_tokenize};
 
 }  // namespace spate::app

@@ -7,10 +7,8 @@
 namespace spate::chat {
 namespace {
 
-constexpr std::string_view kWhiteSpace = " \t\r\n";
-
 bool is_blank(std::string_view text) {
-  return text.find_first_not_of(kWhiteSpace) == std::string_view::npos;
+  return text.find_first_not_of(" \t\r\n") == std::string_view::npos;
 }
 
 // Which bytes of a rendering one side wrote.

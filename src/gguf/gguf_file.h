@@ -19,6 +19,8 @@
 
 namespace spate {
 
+inline constexpr uint32_t kGgufDefaultAlignment = 32;  // where general.alignment is not given
+
 struct GgufTensor {
   std::string name;
   QuantType type = QuantType::kF32;

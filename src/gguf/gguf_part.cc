@@ -9,7 +9,6 @@ namespace spate {
 
 namespace {
 
-constexpr uint64_t kDefaultAlignment = 32;
 constexpr int64_t kMaxAlignment = 1 << 20;
 
 Error unsupported_file(const MappedFile& file, std::string_view what) {
@@ -54,7 +53,7 @@ Result<uint64_t> read_alignment(const GgufMetadata& metadata, std::string_view p
   constexpr std::string_view kKey = "general.alignment";
   const GgufValue* value = metadata.find(kKey);
   SPATE_TRY(const std::optional<int64_t> alignment, integer_in_range(path, kKey, value, 8, kMaxAlignment));
-  if (!alignment) return kDefaultAlignment;
+  if (!alignment) return kGgufDefaultAlignment;
   if (!std::has_single_bit(static_cast<uint64_t>(*alignment)))
     return Error::bad_file(path, fmt::format("key '{}' is {}; it must be a power of two", kKey, *alignment));
   return static_cast<uint64_t>(*alignment);

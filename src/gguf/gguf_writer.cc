@@ -13,7 +13,6 @@ namespace spate {
 namespace {
 
 constexpr uint32_t kVersion = 3;
-constexpr uint32_t kDefaultAlignment = 32;
 
 template <typename T>
 void append(std::string& out, T value) {
@@ -137,7 +136,7 @@ void GgufWriter::remove_tensor(std::string_view name) {
 
 uint32_t GgufWriter::alignment() const {
   const auto entry = std::ranges::find(entries_, "general.alignment", &Entry::key);
-  if (entry == entries_.end()) return kDefaultAlignment;
+  if (entry == entries_.end()) return kGgufDefaultAlignment;
   SPATE_CHECK(entry->type == GgufType::kU32, "general.alignment is of type {}", gguf_type_name(entry->type));
   uint32_t alignment;
   std::memcpy(&alignment, entry->bytes.data(), sizeof alignment);

@@ -37,7 +37,8 @@ Value get_path(Interpreter& interpreter, Value object, const Value& path);
 // str(). What is made of other text keeps that text's origin. A number, a boolean and none by themselves count as the
 // template's: they have no bytes of their own choosing, and a template may build `<|image_7|>` from them. What stands
 // between the items of a list or dict (brackets, quotes, separators, numbers) counts as the request's, as whoever made
-// the list arranges it.
+// the list arranges it: kMade.
+inline constexpr Origin kMade = Origin::kRequest;
 Text to_text(Heap& heap, const Value& value);
 // repr().
 Text to_repr(Heap& heap, const Value& value);

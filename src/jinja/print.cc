@@ -8,8 +8,6 @@
 namespace spate::jinja {
 namespace {
 
-constexpr Origin kMade = Origin::kRequest;  // of what stands between the items (operators.h)
-
 std::string_view escape_of(char32_t c) {
   switch (c) {
     case '\n':

@@ -9,8 +9,6 @@
 namespace spate::jinja {
 namespace {
 
-constexpr Origin kMade = Origin::kRequest;
-
 class JsonWriter {
  public:
   JsonWriter(Heap& heap, const JsonStyle& style) : heap_(heap), style_(style), out_(heap) {}

@@ -6,7 +6,7 @@ namespace spate {
 
 namespace {
 
-using Kind = SplitStep::Kind;
+using Step = SplitStep::Kind;
 
 constexpr std::string_view kGpt2 = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
@@ -51,79 +51,79 @@ constexpr std::string_view kBloom = R"( ?[^(\s|.,!?…。，、।۔،)]+)";
 constexpr PreTokenizer kTable[] = {
     {.names = "default",
      .source = "llama.cpp, llama-vocab.cpp, DEFAULT: the ecosystem's fallback for files without tokenizer.ggml.pre",
-     .steps = {{{Kind::kPattern, R"([\p{P}$+<=>^~|]+)"},
-                {Kind::kPattern, kGpt2},
-                {Kind::kPattern, R"(\p{N}+)"},
-                {Kind::kPattern, kThreeAsciiDigits}}}},
+     .steps = {{{Step::kPattern, R"([\p{P}$+<=>^~|]+)"},
+                {Step::kPattern, kGpt2},
+                {Step::kPattern, R"(\p{N}+)"},
+                {Step::kPattern, kThreeAsciiDigits}}}},
 
     {.names = "gpt-2 phi-2 mpt olmo jais trillion granite-docling jina-es jina-de jina-v2-es jina-v2-de jina-v1-en "
               "jina-v2-code roberta-bpe gigachat a.x-4.0 mellum modern-bert exaone4",
      .source = "openai-community/gpt2: tokenizer.json, ByteLevel with its own pattern",
-     .steps = {{{Kind::kPattern, kGpt2}}}},
+     .steps = {{{Step::kPattern, kGpt2}}}},
 
     {.names = "starcoder refact command-r smollm codeshell exaone minerva-7b mellum2",
      .source = "bigcode/starcoder2-3b: tokenizer.json, Digits (individual), ByteLevel",
-     .steps = {{{Kind::kPattern, kDigit}, {Kind::kPattern, kGpt2}}}},
+     .steps = {{{Step::kPattern, kDigit}, {Step::kPattern, kGpt2}}}},
 
     {.names = "falcon",
      .source = "tiiuae/falcon-7b: tokenizer.json, Punctuation (contiguous), ByteLevel, Split [0-9][0-9][0-9]",
-     .steps = {{{Kind::kPattern, R"([\p{P}$+<=>^~|`]+)"},
-                {Kind::kPattern, kGpt2},
-                {Kind::kPattern, kThreeAsciiDigits}}}},
+     .steps = {{{Step::kPattern, R"([\p{P}$+<=>^~|`]+)"},
+                {Step::kPattern, kGpt2},
+                {Step::kPattern, kThreeAsciiDigits}}}},
 
     {.names = "llama-bpe llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano",
      .source = "meta-llama/Meta-Llama-3-8B: tokenizer.json, Split, ignore_merges",
-     .steps = {{{Kind::kPattern, kLlama3}}},
+     .steps = {{{Step::kPattern, kLlama3}}},
      .ignore_merges = true,
      .add_bos = true},
 
     {.names = "dbrx smaug-bpe chatglm-bpe glm4",
      .source = "databricks/dbrx-base: tokenizer.json (cl100k), the pattern of Llama 3",
-     .steps = {{{Kind::kPattern, kLlama3}}}},
+     .steps = {{{Step::kPattern, kLlama3}}}},
 
     {.names = "minicpm5",
      .source = "openbmb/MiniCPM5-1B: tokenizer.json, as llama.cpp's llama-vocab.cpp quotes it",
-     .steps = {{{Kind::kPattern, kDigits1To3},
-                {Kind::kPattern, R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}+)"
+     .steps = {{{Step::kPattern, kDigits1To3},
+                {Step::kPattern, R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}+)"
                                  R"(| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"}}},
      .ignore_merges = true},
 
     {.names = "jais-2",
      .source = "llama.cpp, llama-vocab.cpp, JAIS2, which quotes tokenizer.json; runs of spaces go in powers of two",
-     .steps = {{{Kind::kPattern,
+     .steps = {{{Step::kPattern,
                  R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*)"
                  R"(|\s*[\r\n]+|\s{512}(?!\S)|\s{256}(?!\S)|\s{128}(?!\S)|\s{64}(?!\S)|\s{32}(?!\S)|\s{16}(?!\S))"
                  R"(|\s{8}(?!\S)|\s{4}(?!\S)|\s{1,2}(?!\S)|\s{1})"}}}},
 
     {.names = "qwen2 deepseek-r1-qwen kormo f2llmv2 stablelm2 hunyuan solar-open megrez grok-2",
      .source = "Qwen/Qwen2-7B: tokenizer.json, Split",
-     .steps = {{{Kind::kPattern, kQwen2}}}},
+     .steps = {{{Step::kPattern, kQwen2}}}},
 
     {.names = "qwen35",
      .source = "llama.cpp, llama-vocab.cpp, QWEN35, which quotes tokenizer.json; marks go with letters",
-     .steps = {{{Kind::kPattern, R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N})"
+     .steps = {{{Step::kPattern, R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N})"
                                  R"(| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"}}}},
 
     {.names = "seed-coder",
      .source = "llama.cpp, llama-vocab.cpp, SEED_CODER, which quotes tokenizer.json",
-     .steps = {{{Kind::kPattern, R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1})"
+     .steps = {{{Step::kPattern, R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1})"
                                  R"(| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+|\s+(?!\S)|\s+)"}}}},
 
     // Published with the possessive [^\r\n\p{L}\p{N}]?+ and [^\s\p{L}\p{N}]++.
     {.names = "bailingmoe bailingmoe2 llada-moe",
      .source = "llama.cpp, llama-vocab.cpp, BAILINGMOE, which quotes tokenizer.json",
-     .steps = {{{Kind::kPattern, R"('(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*)"
+     .steps = {{{Step::kPattern, R"('(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*)"
                                  R"(|\s*[\r\n]|\s+(?!\S)|\s+)"}}}},
 
     {.names = "exaone-moe",
      .source = "llama.cpp, llama-vocab.cpp, EXAONE_MOE, which quotes tokenizer.json; single spaces join words",
-     .steps = {{{Kind::kPattern,
+     .steps = {{{Step::kPattern,
                  R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+|\p{N})"
                  R"(| ?[^\s\p{L}\p{N}]+[\r\n/]?|\s*[\r\n]|\s+(?!\S)|\s+)"}}}},
 
     {.names = "tekken",
      .source = "mistralai/Mistral-Nemo-Base-2407: tokenizer.json, Split",
-     .steps = {{{Kind::kPattern, R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+)"
+     .steps = {{{Step::kPattern, R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+)"
                                  R"(|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*)"
                                  R"(|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)"}}},
      .ignore_merges = true,
@@ -131,21 +131,21 @@ constexpr PreTokenizer kTable[] = {
 
     {.names = "gpt-4o llama4 kanana2 talkie minimax-m2",
      .source = "openai/gpt-oss-20b: tokenizer.json (o200k), Split",
-     .steps = {{{Kind::kPattern, kO200k}}}},
+     .steps = {{{Step::kPattern, kO200k}}}},
 
     {.names = "granite-embed-multi-97m",
      .source = "llama.cpp, llama-vocab.cpp, GRANITE_EMB_MULTI: the pattern of o200k, ignore_merges",
-     .steps = {{{Kind::kPattern, kO200k}}},
+     .steps = {{{Step::kPattern, kO200k}}},
      .ignore_merges = true},
 
     {.names = "tiny_aya cohere2moe",
      .source =
          R"(llama.cpp, llama-vocab.cpp, TINY_AYA, which quotes tokenizer.json: \d{1,3}(?=(?:\d{3})*\b), then o200k)",
-     .steps = {{{Kind::kThousandsOfWord, R"(\d)"}, {Kind::kPattern, kO200k}}}},
+     .steps = {{{Step::kThousandsOfWord, R"(\d)"}, {Step::kPattern, kO200k}}}},
 
     {.names = "kimi-k2",
      .source = "moonshotai/Kimi-K2-Instruct: tokenization_kimi.py, as llama.cpp's unicode.cpp quotes it",
-     .steps = {{{Kind::kPattern, R"([\p{Han}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*)"
+     .steps = {{{Step::kPattern, R"([\p{Han}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*)"
                                  R"([\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?)"
                                  R"(|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+)"
                                  R"([\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?)"
@@ -153,10 +153,10 @@ constexpr PreTokenizer kTable[] = {
 
     {.names = "youtu",
      .source = "llama.cpp, llama-vocab.cpp, YOUTU",
-     .steps = {{{Kind::kPattern,
+     .steps = {{{Step::kPattern,
                  R"([가-힣\x{3131}-\x{318E}]+|[！…“”‘’—：；，、-\x{303F}\x{FE30}-\x{FE4F}]+|[\x{3105}-\x{312F}]+)"
                  R"(|[\x{4E00}-\x{9FA5}\x{3040}-\x{309F}\x{30A0}-\x{30FF}]+)"},
-                {Kind::kPattern, R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+)"
+                {Step::kPattern, R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+)"
                                  R"((?i:'s|'t|'re|'ve|'m|'ll|'d)?)"
                                  R"(|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*)"
                                  R"((?i:'s|'t|'re|'ve|'m|'ll|'d)?)"
@@ -166,54 +166,54 @@ constexpr PreTokenizer kTable[] = {
     {.names = "deepseek-llm",
      .source =
          "llama.cpp, llama-vocab.cpp, DEEPSEEK_LLM; single digits as the DeepSeek LLM paper says (2401.02954, 2.1)",
-     .steps = {{{Kind::kPattern, R"([\r\n])"},
-                {Kind::kPattern, kDeepSeekCasedLetters},
-                {Kind::kPattern, R"(\s?[!-/:-~！-／：-～‘-‟\x{3000}-。]+)"},
-                {Kind::kPattern, R"(\s+$)"},
-                {Kind::kPattern, kDeepSeekCjk},
-                {Kind::kPattern, kDigit}}}},
+     .steps = {{{Step::kPattern, R"([\r\n])"},
+                {Step::kPattern, kDeepSeekCasedLetters},
+                {Step::kPattern, R"(\s?[!-/:-~！-／：-～‘-‟\x{3000}-。]+)"},
+                {Step::kPattern, R"(\s+$)"},
+                {Step::kPattern, kDeepSeekCjk},
+                {Step::kPattern, kDigit}}}},
 
     {.names = "deepseek-coder",
      .source = "llama.cpp, llama-vocab.cpp, DEEPSEEK_CODER",
-     .steps = {{{Kind::kPattern, R"([\r\n])"},
-                {Kind::kPattern, R"(\s?\p{L}+)"},
-                {Kind::kPattern, R"(\s?\p{P}+)"},
-                {Kind::kPattern, kDeepSeekCjk},
-                {Kind::kPattern, kDigit}}}},
+     .steps = {{{Step::kPattern, R"([\r\n])"},
+                {Step::kPattern, R"(\s?\p{L}+)"},
+                {Step::kPattern, R"(\s?\p{P}+)"},
+                {Step::kPattern, kDeepSeekCjk},
+                {Step::kPattern, kDigit}}}},
 
     {.names = "deepseek-v3 hunyuan-dense joyai-llm",
      .source = "deepseek-ai/DeepSeek-V3: tokenizer.json, three Splits (llama.cpp, llama-vocab.cpp, DEEPSEEK3_LLM)",
-     .steps = {{{Kind::kPattern, kDigits1To3}, {Kind::kPattern, kHanAndKana}, {Kind::kPattern, kDeepSeekV3}}}},
+     .steps = {{{Step::kPattern, kDigits1To3}, {Step::kPattern, kHanAndKana}, {Step::kPattern, kDeepSeekV3}}}},
 
     {.names = "afmoe",
      .source = "llama.cpp, llama-vocab.cpp and unicode.cpp, AFMOE: digits in threes from the right, then two patterns",
-     .steps = {{{Kind::kThousands, kDigit},
-                {Kind::kPattern,
+     .steps = {{{Step::kThousands, kDigit},
+                {Step::kPattern,
                  R"([一-\x{9FFF}\x{3400}-\x{4DBF}\x{F900}-\x{FAFF}\x{3040}-\x{309F}\x{30A0}-\x{30FF}\x{FF65}-\x{FF9F})"
                  R"(\x{2F00}-\x{2FDF}\x{0E40}-\x{0E7F}\x{0E80}-\x{0EFF}\x{1780}-\x{17FF}\x{1000}-\x{109F})"
                  R"(\x{AA60}-\x{AA7F}\x{A9E0}-\x{A9FF}\x{AC00}-\x{D7AF}\x{1100}-\x{11FF}]+)"},
-                {Kind::kPattern, kDeepSeekV3}}}},
+                {Step::kPattern, kDeepSeekV3}}}},
 
     {.names = "superbpe",
      .source = R"(llama.cpp, llama-vocab.cpp, SUPERBPE: \p{N}+, then (?=(\d{3})+(?!\d)))",
-     .steps = {{{Kind::kPattern, R"(\p{N}+)"}, {Kind::kThousandsInside, R"(\d)"}}}},
+     .steps = {{{Step::kPattern, R"(\p{N}+)"}, {Step::kThousandsInside, R"(\d)"}}}},
 
     {.names = "bloom poro-chat gpt3-finnish",
      .source = "bigscience/bloom: tokenizer.json, Split",
-     .steps = {{{Kind::kPattern, kBloom}}}},
+     .steps = {{{Step::kPattern, kBloom}}}},
 
     {.names = "viking",
      .source = "llama.cpp, llama-vocab.cpp, VIKING: the pattern of BLOOM, then single digits",
-     .steps = {{{Kind::kPattern, kBloom}, {Kind::kPattern, kDigit}}}},
+     .steps = {{{Step::kPattern, kBloom}, {Step::kPattern, kDigit}}}},
 
     {.names = "chameleon",
      .source = "facebook/chameleon-7b: tokenizer.json, as llama.cpp's llama-vocab.cpp follows it",
-     .steps = {{{Kind::kPattern, R"(<sentinel:[0-9]+>)"},
-                {Kind::kPattern, R"((IMGIMG)((A|B|C|D|E|F|G|H|I){1,4})Z)"},
-                {Kind::kPattern, R"([\t\n]|    |  )"},
-                {Kind::kPattern, kDigit},
-                {Kind::kPattern, R"([\p{P}!-/:-@\[-`{-~])"},
-                {Kind::kPattern, kGpt2}}},
+     .steps = {{{Step::kPattern, R"(<sentinel:[0-9]+>)"},
+                {Step::kPattern, R"((IMGIMG)((A|B|C|D|E|F|G|H|I){1,4})Z)"},
+                {Step::kPattern, R"([\t\n]|    |  )"},
+                {Step::kPattern, kDigit},
+                {Step::kPattern, R"([\p{P}!-/:-@\[-`{-~])"},
+                {Step::kPattern, kGpt2}}},
      .add_bos = true},
 };
 

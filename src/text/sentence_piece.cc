@@ -7,12 +7,6 @@
 
 namespace spate {
 
-namespace {
-
-constexpr std::string_view kSpace = "\xE2\x96\x81";  // U+2581
-
-}  // namespace
-
 SentencePieceTokenizer::SentencePieceTokenizer(Vocab vocab) : Tokenizer(std::move(vocab)) {
   byte_tokens_.fill(kNoToken);
   for (TokenId id = 0; id < vocab_.size(); ++id) {
@@ -37,10 +31,10 @@ SentencePieceTokenizer::SentencePieceTokenizer(Vocab vocab) : Tokenizer(std::mov
 void SentencePieceTokenizer::encode_plain(std::string_view text, bool first, std::vector<TokenId>& ids) const {
   std::string escaped;
   escaped.reserve(text.size() + text.size() / 2);
-  if (first && vocab_.add_space_prefix) escaped += kSpace;
+  if (first && vocab_.add_space_prefix) escaped += kStoredSpace;
   for (const char byte : text) {
     if (byte == ' ')
-      escaped += kSpace;
+      escaped += kStoredSpace;
     else
       escaped += byte;
   }

@@ -9,6 +9,8 @@
 
 namespace spate {
 
+inline constexpr std::string_view kStoredSpace = "\xE2\x96\x81";  // U+2581
+
 class SentencePieceTokenizer final : public Tokenizer {
  public:
   explicit SentencePieceTokenizer(Vocab vocab);

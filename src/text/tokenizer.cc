@@ -13,13 +13,12 @@ namespace spate {
 namespace {
 
 std::string unescape_spaces(std::string_view stored) {
-  constexpr std::string_view kSpace = "\xE2\x96\x81";  // U+2581
   std::string bytes;
   bytes.reserve(stored.size());
   while (!stored.empty()) {
-    if (stored.starts_with(kSpace)) {
+    if (stored.starts_with(kStoredSpace)) {
       bytes += ' ';
-      stored.remove_prefix(kSpace.size());
+      stored.remove_prefix(kStoredSpace.size());
     } else {
       bytes += stored[0];
       stored.remove_prefix(1);
