@@ -13,7 +13,7 @@ namespace {
 using chat::Conversation;
 using chat::Message;
 
-constexpr int kMaxInt = std::numeric_limits<int>::max();
+constexpr int kMostTokens = std::numeric_limits<int>::max();
 constexpr size_t kMaxMessageMembers = 64;
 constexpr size_t kMaxTools = 128;
 constexpr size_t kMaxVariables = 64;
@@ -200,7 +200,7 @@ ApiResult<ChatRequest> parse_chat_request(const Json& body, const ServedModel& m
   ChatRequest request;
   Fields fields(body);
   read_generation(fields, model, 1, request.generation);
-  fields.integer("max_completion_tokens", request.generation.max_tokens, 1, kMaxInt);  // the later name of the two
+  fields.integer("max_completion_tokens", request.generation.max_tokens, 1, kMostTokens);  // the later name of the two
   read_logprobs(fields, request.generation.n_logprobs);
   SPATE_TRY_VOID(fields.result());
   SPATE_TRY_VOID(refuse_constrained(fields));

@@ -9,11 +9,11 @@
 namespace spate::api {
 namespace {
 
-constexpr size_t kMaxWordBytes = 32;
+constexpr size_t kMaxOptionBytes = 32;
 
 void read_format(Fields& fields, bool& base64) {
   std::string format = "float";
-  fields.text("encoding_format", format, kMaxWordBytes);
+  fields.text("encoding_format", format, kMaxOptionBytes);
   if (format != "float" && format != "base64")
     fields.fail("encoding_format", "encoding_format must be float or base64");
   base64 = format == "base64";
@@ -21,7 +21,7 @@ void read_format(Fields& fields, bool& base64) {
 
 void read_pooling(Fields& fields, Pooling& pooling) {
   std::string name;
-  fields.text("pooling", name, kMaxWordBytes);
+  fields.text("pooling", name, kMaxOptionBytes);
   if (name == "mean") pooling = Pooling::kMean;
   if (name == "last") pooling = Pooling::kLast;
   if (!name.empty() && name != "mean" && name != "last") fields.fail("pooling", "pooling must be mean or last");

@@ -13,6 +13,7 @@ namespace spate::api {
 namespace {
 
 constexpr size_t kMaxNameBytes = 64;  // of a member, as a message shows it
+constexpr size_t kMaxPathBytes = 128;
 
 // Builds the value that the parser's events describe, and stops it at the first thing that is not acceptable. The
 // members of an object are put together when it ends: its container would copy all it holds each time that it grows.
@@ -63,7 +64,9 @@ class Builder final : public nlohmann::json_sax<Json> {
   // "messages[2].content": what comes next, or the container that is open.
   std::string path() const;
   bool fail(std::string message) {
-    error_ = ApiError::invalid(path(), std::move(message), "invalid_json");
+    error_ = ApiError::invalid(std::move(message));
+    error_.code = "invalid_json";
+    if (std::string at = path(); !at.empty()) error_.param = std::move(at);
     return false;
   }
 
@@ -77,7 +80,7 @@ class Builder final : public nlohmann::json_sax<Json> {
 std::string Builder::path() const {
   std::string path;
   for (const Frame& frame : frames_) {
-    if (path.size() > 4 * kMaxNameBytes) return path + "...";
+    if (path.size() > kMaxPathBytes) return path + "...";
     if (!frame.is_object) {
       path += fmt::format("[{}]", frame.elements.size());
     } else if (!frame.members.empty()) {

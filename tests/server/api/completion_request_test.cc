@@ -18,16 +18,16 @@ using ::testing::HasSubstr;
 
 using Ids = std::vector<TokenId>;
 
-CompletionRequest parse(const Json& body) {
+CompletionRequest parse_completion(const Json& body) {
   return value_of(parse_completion_request(body, *small_model()));
 }
 // A body with a prompt and one more field.
-Json with(const std::string& name, const Json& value) {
+Json completion_with(const std::string& name, const Json& value) {
   Json body = {{"prompt", "hi"}};
   body[name] = value;
   return body;
 }
-void expect_refused(const Json& body, const std::string& param, const std::string& part) {
+void expect_completion_refused(const Json& body, const std::string& param, const std::string& part) {
   const ApiError error = error_of(parse_completion_request(body, *small_model()));
   EXPECT_EQ(error.status, 400) << body;
   EXPECT_EQ(error.param, param) << body;
@@ -35,61 +35,65 @@ void expect_refused(const Json& body, const std::string& param, const std::strin
 }
 
 TEST(CompletionRequest, Prompts_MayBeTextIdsOrListsOfEither) {
-  EXPECT_THAT(parse({{"prompt", "hi"}}).prompts, ElementsAre(Ids{'h', 'i'}));
-  EXPECT_THAT(parse({{"prompt", Json::array({"hi", "abc"})}}).prompts, ElementsAre(Ids{'h', 'i'}, Ids{kTokenAbc}));
-  EXPECT_THAT(parse({{"prompt", Json::array({5, 262})}}).prompts, ElementsAre(Ids{5, 262}));
-  EXPECT_THAT(parse({{"prompt", Json::array({Json::array({5}), Json::array({6, 7})})}}).prompts,
+  EXPECT_THAT(parse_completion({{"prompt", "hi"}}).prompts, ElementsAre(Ids{'h', 'i'}));
+  EXPECT_THAT(parse_completion({{"prompt", Json::array({"hi", "abc"})}}).prompts,
+              ElementsAre(Ids{'h', 'i'}, Ids{kTokenAbc}));
+  EXPECT_THAT(parse_completion({{"prompt", Json::array({5, 262})}}).prompts, ElementsAre(Ids{5, 262}));
+  EXPECT_THAT(parse_completion({{"prompt", Json::array({Json::array({5}), Json::array({6, 7})})}}).prompts,
               ElementsAre(Ids{5}, Ids{6, 7}));
-  EXPECT_THAT(parse({{"prompt", Json::array({"a", Json::array({6, 7})})}}).prompts, ElementsAre(Ids{'a'}, Ids{6, 7}));
-  EXPECT_THAT(parse({{"prompt", "<|im_end|>"}}).prompts, ElementsAre(Ids{kImEnd}));
+  EXPECT_THAT(parse_completion({{"prompt", Json::array({"a", Json::array({6, 7})})}}).prompts,
+              ElementsAre(Ids{'a'}, Ids{6, 7}));
+  EXPECT_THAT(parse_completion({{"prompt", "<|im_end|>"}}).prompts, ElementsAre(Ids{kImEnd}));
 }
 
 TEST(CompletionRequest, OtherPrompts_AreRefusedWithTheirPath) {
-  expect_refused(Json::object(), "prompt", "missing");
-  expect_refused({{"prompt", nullptr}}, "prompt", "missing");
-  expect_refused({{"prompt", 5}}, "prompt", "a string, a list of token ids");
-  expect_refused({{"prompt", ""}}, "prompt", "empty");
-  expect_refused({{"prompt", Json::array()}}, "prompt", "empty list");
-  expect_refused({{"prompt", Json::array({"a", ""})}}, "prompt[1]", "empty");
-  expect_refused({{"prompt", Json::array({Json::array()})}}, "prompt[0]", "empty list");
-  expect_refused({{"prompt", Json::array({1, 263})}}, "prompt[1]", "263, which is not in the vocabulary (0..262)");
-  expect_refused({{"prompt", Json::array({1, -1})}}, "prompt[1]", "-1");
-  expect_refused({{"prompt", Json::array({1, 1.5})}}, "prompt[1]", "1.5");
-  expect_refused({{"prompt", Json::array({1, "a"})}}, "prompt[1]", "no token id");
-  expect_refused({{"prompt", Json::array({Json::array({1}), Json::array({Json::array({1})})})}}, "prompt[1][0]",
-                 "no token id");
-  expect_refused({{"prompt", Json(std::vector<std::string>(129, "a"))}}, "prompt", "129");
+  expect_completion_refused(Json::object(), "prompt", "missing");
+  expect_completion_refused({{"prompt", nullptr}}, "prompt", "missing");
+  expect_completion_refused({{"prompt", 5}}, "prompt", "a string, a list of token ids");
+  expect_completion_refused({{"prompt", ""}}, "prompt", "empty");
+  expect_completion_refused({{"prompt", Json::array()}}, "prompt", "empty list");
+  expect_completion_refused({{"prompt", Json::array({"a", ""})}}, "prompt[1]", "empty");
+  expect_completion_refused({{"prompt", Json::array({Json::array()})}}, "prompt[0]", "empty list");
+  expect_completion_refused({{"prompt", Json::array({1, 263})}}, "prompt[1]",
+                            "263, which is not in the vocabulary (0..262)");
+  expect_completion_refused({{"prompt", Json::array({1, -1})}}, "prompt[1]", "-1");
+  expect_completion_refused({{"prompt", Json::array({1, 1.5})}}, "prompt[1]", "1.5");
+  expect_completion_refused({{"prompt", Json::array({1, "a"})}}, "prompt[1]", "no token id");
+  expect_completion_refused({{"prompt", Json::array({Json::array({1}), Json::array({Json::array({1})})})}},
+                            "prompt[1][0]", "no token id");
+  expect_completion_refused({{"prompt", Json(std::vector<std::string>(129, "a"))}}, "prompt", "129");
 }
 
 TEST(CompletionRequest, WithoutMaxTokens_SixteenOrTheRoom) {
   const auto model = small_model();
-  const CompletionRequest request = parse({{"prompt", "hi"}});
+  const CompletionRequest request = parse_completion({{"prompt", "hi"}});
   EXPECT_EQ(api::max_tokens_of(request, 2, *model), 16);
   EXPECT_EQ(api::max_tokens_of(request, 95, *model), 5);
-  EXPECT_EQ(api::max_tokens_of(parse(with("max_tokens", 40)), 2, *model), 40);
-  EXPECT_EQ(api::max_tokens_of(parse(with("max_tokens", 0)), 2, *model), 0);
+  EXPECT_EQ(api::max_tokens_of(parse_completion(completion_with("max_tokens", 40)), 2, *model), 40);
+  EXPECT_EQ(api::max_tokens_of(parse_completion(completion_with("max_tokens", 0)), 2, *model), 0);
 }
 
 TEST(CompletionRequest, PromptThatLeavesNoRoom_IsRefusedWithTheCounts) {
   const Json prompt(std::vector<int>(100, 7));
   EXPECT_EQ(error_of(parse_completion_request({{"prompt", prompt}}, *small_model())).code, "context_length_exceeded");
   EXPECT_TRUE(parse_completion_request({{"prompt", prompt}, {"max_tokens", 0}}, *small_model()).ok());
-  expect_refused({{"prompt", "hi"}, {"max_tokens", 99}}, "prompt", "2 in the prompt and 99 for the completion");
+  expect_completion_refused({{"prompt", "hi"}, {"max_tokens", 99}}, "prompt",
+                            "2 in the prompt and 99 for the completion");
 }
 
 TEST(CompletionRequest, LogprobsAreACount) {
-  EXPECT_FALSE(parse(with("logprobs", nullptr)).generation.n_logprobs);
-  EXPECT_EQ(parse(with("logprobs", 0)).generation.n_logprobs, 0);
-  EXPECT_EQ(parse(with("logprobs", 5)).generation.n_logprobs, 5);
-  expect_refused(with("logprobs", 21), "logprobs", "from 0 to 20");
-  expect_refused(with("logprobs", true), "logprobs", "a whole number, not a boolean");
+  EXPECT_FALSE(parse_completion(completion_with("logprobs", nullptr)).generation.n_logprobs);
+  EXPECT_EQ(parse_completion(completion_with("logprobs", 0)).generation.n_logprobs, 0);
+  EXPECT_EQ(parse_completion(completion_with("logprobs", 5)).generation.n_logprobs, 5);
+  expect_completion_refused(completion_with("logprobs", 21), "logprobs", "from 0 to 20");
+  expect_completion_refused(completion_with("logprobs", true), "logprobs", "a whole number, not a boolean");
 }
 
 TEST(CompletionRequest, WhatIsNotServed_IsRefused) {
-  expect_refused(with("suffix", "end"), "suffix", "continues");
-  expect_refused(with("best_of", 3), "best_of", "best_of is 3 and n is 1");
+  expect_completion_refused(completion_with("suffix", "end"), "suffix", "continues");
+  expect_completion_refused(completion_with("best_of", 3), "best_of", "best_of is 3 and n is 1");
   EXPECT_TRUE(parse_completion_request({{"prompt", "a"}, {"suffix", ""}, {"best_of", 1}}, *small_model()).ok());
-  EXPECT_TRUE(parse(with("echo", true)).echo);
+  EXPECT_TRUE(parse_completion(completion_with("echo", true)).echo);
 }
 
 EmbeddingRequest parse_embedding(const Json& body, const api::ServedModelOptions& options = {}) {

@@ -58,6 +58,7 @@ TEST(JsonBody, MemberNamedTwice_IsRefusedWithItsPath) {
       error_of(parse_body(R"({"messages":[{"a":1},{"role":"user","content":"x","role":"system"}]})"));
   EXPECT_THAT(error.message, HasSubstr("'role' is there twice"));
   EXPECT_EQ(error.param, "messages[1]");
+  EXPECT_EQ(error_of(parse_body(R"({"n":1,"n":2})")).param, std::nullopt);
 }
 
 TEST(JsonBody, DepthOverTheLimit_IsRefusedHoweverDeep) {
