@@ -1,6 +1,5 @@
 // The examples of docs/api.md, run as they stand there against a server.
 #include <cstdio>
-#include <cstdlib>
 #include <fmt/core.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -8,7 +7,7 @@
 #include <sys/wait.h>
 #include <vector>
 
-#include "app/subprocess.h"
+#include "app/serving_process.h"
 #include "base/file.h"
 
 #include "support/gguf_builder.h"
@@ -54,25 +53,12 @@ CommandOutput run_command(const std::string& command) {
 
 class ApiExamples : public ::testing::Test {
  protected:
-  ApiExamples() : process_({"serve", "--port", "0", "--device", "cpu", "--max-seqs", "2"}) {
-    constexpr std::string_view kBefore = "http://127.0.0.1:";
-    std::string line;
-    while (!line.ends_with('\n')) {
-      const std::string more = process_.read_some();
-      if (more.empty()) break;
-      line += more;
-    }
-    const size_t at = line.find(kBefore);
-    EXPECT_NE(at, std::string::npos) << line << process_.error_so_far();
-    if (at != std::string::npos) port_ = std::atoi(line.c_str() + at + kBefore.size());
-  }
-
   // Runs every block of the language, from a file of that name, and gives what each wrote.
   std::vector<std::string> run_all(const std::string& language, const std::string& interpreter,
                                    const std::string& file_name) {
     std::vector<std::string> outputs;
     for (std::string code : blocks_of(language)) {
-      replace_all(code, "127.0.0.1:8080", fmt::format("127.0.0.1:{}", port_));
+      replace_all(code, "127.0.0.1:8080", fmt::format("127.0.0.1:{}", server_.port));
       const std::string path = folder_.path(file_name);
       write_file(path, code);
       const CommandOutput output = run_command(fmt::format("timeout 60 {} '{}'", interpreter, path));
@@ -83,9 +69,8 @@ class ApiExamples : public ::testing::Test {
   }
 
  private:
-  SpateProcess process_;
+  ServingProcess server_;
   TemporaryFolder folder_;
-  int port_ = 0;
 };
 
 #define SPATE_REQUIRE_PROGRAM(name)                                                     \
