@@ -20,6 +20,7 @@
 #include "app/standard_output.h"
 #include "app/text_format.h"
 #include "base/log.h"
+#include "server/page/page.h"
 #include "server/server.h"
 
 namespace spate::app {
@@ -145,6 +146,7 @@ Result<void> serve(const ServeOptions& given) {
   SPATE_TRY_VOID(collect_api_keys(options));
   options.server.version = SPATE_VERSION;
   options.server.commit = build_commit();
+  options.server.assets = server::page_assets();
   raise_file_limit();
   if (const http::HttpOptions& http = options.server.http; http.api_keys.empty() && !is_loopback(http.host))
     log::warn("there are no API keys: whoever reaches {} may use this server", http.host);
