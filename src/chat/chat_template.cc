@@ -105,8 +105,9 @@ ChatTemplate::ChatTemplate(Variant plain, std::optional<Variant> with_tools)
   if (with_tools_) try_out(*with_tools_);
 }
 
-// Both are given in the form that every template can at least print, so what counts is whether it comes out as text and
-// not as a printed list or dict, for which Python's quotes give it away.
+// Parts and arguments are given in the form that every template can at least print, so what counts is whether they come
+// out as text and not as a printed list or dict, for which Python's quotes give it away. No content, beside tool calls,
+// may be an error to a template, or come out as "None".
 void ChatTemplate::try_out(Variant& variant) {
   const TemplateNames names{.now = std::tm{}};
   const Message question{.role = "user", .content = "a question"};
@@ -120,6 +121,10 @@ void ChatTemplate::try_out(Variant& variant) {
   calling.add_generation_prompt = false;
   const auto called = render_as_is(variant, calling, names, kTrialLimits);
   variant.takes_argument_objects = contains(called, "its value") && !contains(called, "'its value'");
+
+  calling.messages[1].content = nullptr;
+  const auto silent = render_as_is(variant, calling, names, kTrialLimits);
+  variant.takes_null_content = silent.ok() && !contains(silent, "None");
 }
 
 Result<ChatTemplate> ChatTemplate::from_source(std::string_view source, std::string name) {
@@ -168,6 +173,7 @@ Result<Rendered> ChatTemplate::render(const Conversation& conversation, const Te
   for (Message& message : adapted.messages) {
     if (!chosen.takes_parts)
       if (std::optional<std::string> text = joined(message)) message.content = std::move(*text);
+    if (!chosen.takes_null_content && (!message.content || message.content->is_null())) message.content = "";
     if (chosen.takes_argument_objects && message.tool_calls) parse_arguments(*message.tool_calls);
   }
   return render_as_is(chosen, adapted, names, limits);

@@ -50,8 +50,9 @@ class ChatTemplate {
 
   // The conversation as the model was trained to see it. Roles that are in common use count as the template's own
   // words, so that `'<|' + message.role + '|>'` can be a control token; all else in the conversation is the request's.
-  // Arguments of tool calls that came as text, and lists of text parts, are handed over in the form that the template
-  // can print. Errors as of jinja::Template::render(); kUsage is the template's own complaint.
+  // Arguments of tool calls that came as text, lists of text parts, and content that is not there are handed over in
+  // the form that the template can print. Errors as of jinja::Template::render(); kUsage is the template's own
+  // complaint.
   Result<Rendered> render(const Conversation& conversation, const TemplateNames& names,
                           const jinja::Limits& limits = {}) const;
 
@@ -62,9 +63,10 @@ class ChatTemplate {
   struct Variant {
     std::string source;
     jinja::Template parsed;
-    // What it makes of content in parts and of arguments as an object, tried when it was read.
+    // What it makes of content in parts, of arguments as an object and of no content, tried when it was read.
     bool takes_parts = false;
     bool takes_argument_objects = false;
+    bool takes_null_content = false;
   };
   static Result<Variant> make_variant(std::string_view source, std::string name);
 

@@ -119,5 +119,20 @@ TEST(ChatTemplate, ArgumentsAsText_BecomeAnObjectWhereThatIsPrintable) {
   EXPECT_EQ(rendered("{{ '<' + c.function.arguments + '>' }}"), R"(<{"b": 1, "a": 2}>)");
 }
 
+// Clients send null beside tool calls, as they were given it.
+TEST(ChatTemplate, NoContent_IsEmptyForTemplatesThatCannotPrintNull) {
+  const auto rendered = [](const std::string& member, const std::string& print) {
+    const auto conversation = conversation_of(Json::parse(R"({"messages": [{"role": "user", "content": "x"},
+        {"role": "assistant", )" + member + R"("tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}]})"));
+    const std::string source = "{% for m in messages %}" + print + "{% endfor %}";
+    return text_or_error(template_of(source).render(conversation, kNames));
+  };
+  for (const std::string member : {R"("content": null, )", ""}) {
+    EXPECT_EQ(rendered(member, "{{ '<' + m.content + '>' }}"), "<x><>");
+    EXPECT_EQ(rendered(member, "{{ m['content'] | trim }};"), "x;;");
+  }
+  EXPECT_EQ(rendered(R"("content": null, )", "{{ 'calls' if m.content is none else m.content }} "), "x calls ");
+}
+
 }  // namespace
 }  // namespace spate::testing
