@@ -93,6 +93,7 @@ bool Job::submitted(size_t prompt, const Result<RequestId>& id) {
       unwanted = {*id};
     } else if (id) {
       ids_.push_back(*id);
+      work_.requests[prompt] = {};  // streams last, and prompts are long
     } else if (!over_ && id.error().code == ErrorCode::kBusy && n_in_engine_ > 0) {
       waiting_.push_front(prompt);
     } else if (!over_) {
