@@ -4,21 +4,60 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <fcntl.h>
 #include <filesystem>
 #include <sys/stat.h>
 #include <unistd.h>
 
 namespace spate {
 
-Result<std::string> read_file(const std::string& path) {
-  std::FILE* file = path == "-" ? stdin : std::fopen(path.c_str(), "rbe");
-  if (file == nullptr) return Error::io(path, std::strerror(errno));
+namespace {
+
+struct CloseFile {
+  void operator()(std::FILE* file) const { std::fclose(file); }
+};
+using OpenFile = std::unique_ptr<std::FILE, CloseFile>;
+
+// Up to the file's end, or to the first byte beyond max_bytes.
+Result<std::string> read_all(std::FILE* file, const std::string& name, uint64_t max_bytes) {
   std::string text;
   std::array<char, 1 << 16> buffer;
-  while (size_t n = std::fread(buffer.data(), 1, buffer.size(), file)) text.append(buffer.data(), n);
-  const int error = std::ferror(file) ? errno : 0;
-  if (file != stdin) std::fclose(file);
-  if (error != 0) return Error::io(path == "-" ? "standard input" : path, std::strerror(error));
+  while (text.size() <= max_bytes) {
+    const size_t n = std::fread(buffer.data(), 1, buffer.size(), file);
+    if (n == 0) break;
+    text.append(buffer.data(), n);
+  }
+  if (std::ferror(file)) return Error::io(name, std::strerror(errno));
+  return text;
+}
+
+}  // namespace
+
+Result<std::string> read_file(const std::string& path) {
+  if (path == "-") return read_all(stdin, "standard input", UINT64_MAX);
+  const OpenFile file(std::fopen(path.c_str(), "rbe"));
+  if (file == nullptr) return Error::io(path, std::strerror(errno));
+  return read_all(file.get(), path, UINT64_MAX);
+}
+
+Result<std::string> read_regular_file(const std::string& path, uint64_t max_bytes) {
+  // O_NONBLOCK: a FIFO that nobody writes to would hang here, before it could be seen to be one.
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+  if (fd < 0) return Error::io(path, std::strerror(errno));
+  const OpenFile file(fdopen(fd, "rb"));
+  if (file == nullptr) {
+    const int error = errno;
+    ::close(fd);
+    return Error::io(path, std::strerror(error));
+  }
+  struct stat status = {};
+  if (fstat(fd, &status) != 0) return Error::io(path, std::strerror(errno));
+  if (!S_ISREG(status.st_mode)) return Error::io(path, "is not a regular file");
+  const Error too_large =
+      Error::io(path, fmt::format("has more than {} MiB, too much for what it should hold", max_bytes >> 20));
+  if (static_cast<uint64_t>(status.st_size) > max_bytes) return too_large;
+  SPATE_TRY(std::string text, read_all(file.get(), path, max_bytes));
+  if (text.size() > max_bytes) return too_large;  // it grew, or does not tell its size
   return text;
 }
 
@@ -41,6 +80,15 @@ Result<std::string> follow_links(const std::string& path) {
 }  // namespace
 
 Result<AtomicFile> AtomicFile::create(const std::string& path) {
+  return create(path, std::nullopt);
+}
+
+Result<AtomicFile> AtomicFile::create_private(const std::string& path) {
+  return create(path, 0600);
+}
+
+// mode: none for that of the file that is replaced, or what the umask leaves of a new one.
+Result<AtomicFile> AtomicFile::create(const std::string& path, std::optional<unsigned> mode) {
   struct stat status = {};
   const bool exists = stat(path.c_str(), &status) == 0;
   if (exists && !S_ISREG(status.st_mode)) return Error::io(path, "is not a regular file; it cannot be replaced");
@@ -50,7 +98,7 @@ Result<AtomicFile> AtomicFile::create(const std::string& path) {
   if (fd < 0) return Error::io(path, fmt::format("cannot be written: {}", std::strerror(errno)));
   const mode_t mask = umask(0);
   umask(mask);
-  fchmod(fd, exists ? status.st_mode & 0777 : 0666 & ~mask);
+  fchmod(fd, mode.value_or(exists ? status.st_mode & 0777 : 0666 & ~mask));
   std::FILE* file = fdopen(fd, "wb");
   if (file == nullptr) {
     const int error = errno;

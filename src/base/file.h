@@ -1,8 +1,10 @@
 // Whole files: read one, or write one so that a reader never sees half of it.
 #pragma once
 
+#include <cstdint>
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -12,6 +14,9 @@ namespace spate {
 
 // The file's bytes; "-" reads standard input to its end. Error kIo.
 Result<std::string> read_file(const std::string& path);
+// As read_file(), of a regular file that has at most max_bytes. Error kIo for anything else too: a folder, a FIFO or a
+// device, which are neither waited for nor read.
+Result<std::string> read_regular_file(const std::string& path, uint64_t max_bytes);
 
 // Writes beside the target, flushes to the disk, then renames: the target is either as before or complete, a file that
 // is replaced passes its permissions on, and a symbolic link stays one. Not committed: the temporary file is removed.
@@ -20,6 +25,8 @@ class AtomicFile {
   // Error kIo: the folder cannot be written, or the path is there and is no regular file (a rename would put a file in
   // the place of a device or a folder).
   static Result<AtomicFile> create(const std::string& path);
+  // For its owner alone (mode 0600), whoever could read what was there.
+  static Result<AtomicFile> create_private(const std::string& path);
   AtomicFile(AtomicFile&&) noexcept = default;
   AtomicFile& operator=(AtomicFile&&) = delete;
   ~AtomicFile();
@@ -33,6 +40,7 @@ class AtomicFile {
   struct Close {
     void operator()(std::FILE* file) const { std::fclose(file); }
   };
+  static Result<AtomicFile> create(const std::string& path, std::optional<unsigned> mode);
   AtomicFile(std::string path, std::string temporary, std::FILE* file)
       : path_(std::move(path)), temporary_(std::move(temporary)), file_(file) {}
 

@@ -40,6 +40,31 @@ TEST(ReadFile, MissingFileOrFolder_IsAnErrorNamingThePath) {
   EXPECT_EQ(directory.error().code, ErrorCode::kIo);
 }
 
+TEST(ReadRegularFile, WhatIsNoRegularFile_IsRefusedWithoutWaiting) {
+  testing::TemporaryFolder folder;
+  ASSERT_EQ(mkfifo(folder.path("fifo").c_str(), 0600), 0);
+  for (const std::string& path : {folder.path("fifo"), folder.path("."), std::string("/dev/zero")}) {
+    const Result<std::string> refused = read_regular_file(path, 100);
+    ASSERT_FALSE(refused.ok()) << path;
+    EXPECT_EQ(refused.error().code, ErrorCode::kIo);
+    EXPECT_EQ(refused.error().message, path + ": is not a regular file");
+  }
+}
+
+TEST(ReadRegularFile, OneByteTooMany_IsRefused) {
+  testing::TemporaryFolder folder;
+  constexpr size_t kMax = 1 << 20;
+  std::ofstream(folder.path("a"), std::ios::binary) << std::string(kMax, 'x');
+  EXPECT_EQ(read_regular_file(folder.path("a"), kMax).value(), std::string(kMax, 'x'));
+  std::ofstream(folder.path("a"), std::ios::binary | std::ios::app) << 'y';
+  const Result<std::string> refused = read_regular_file(folder.path("a"), kMax);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_THAT(refused.error().message, HasSubstr("/a: has more than 1 MiB"));
+  // Files of the kernel say that they are empty.
+  EXPECT_THAT(read_regular_file("/proc/self/status", kMax).value(), HasSubstr("Pid:"));
+  EXPECT_FALSE(read_regular_file("/proc/self/status", 10).ok());
+}
+
 TEST(AtomicFile, UntilCommitted_TheTargetIsAsBefore) {
   testing::TemporaryFolder folder;
   const std::string path = folder.path("out");
@@ -91,6 +116,22 @@ TEST(AtomicFile, FileThatIsReplaced_PassesItsPermissionsOn) {
     struct stat status = {};
     ASSERT_EQ(stat(path.c_str(), &status), 0);
     EXPECT_EQ(status.st_mode & 0777, mode);
+  }
+}
+
+TEST(AtomicFile, PrivateFile_IsForItsOwnerWhoeverReadTheOneBefore) {
+  testing::TemporaryFolder folder;
+  for (const std::string name : {"new", "old"}) {
+    if (name == "old") {
+      std::ofstream(folder.path(name)) << "for all to see";
+      ASSERT_EQ(chmod(folder.path(name).c_str(), 0644), 0);
+    }
+    Result<AtomicFile> file = AtomicFile::create_private(folder.path(name));
+    ASSERT_TRUE(file.ok()) << file.error().message;
+    ASSERT_TRUE(file->commit().ok());
+    struct stat status = {};
+    ASSERT_EQ(stat(folder.path(name).c_str(), &status), 0);
+    EXPECT_EQ(status.st_mode & 0777, 0600u);
   }
 }
 
