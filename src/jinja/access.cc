@@ -52,11 +52,10 @@ std::optional<Value> find_item(Heap& heap, const Value& object, const Value& key
   if (!key.integer()) return std::nullopt;
   if (const Text* text = object.text()) {
     const std::string_view bytes = text->bytes();
-    heap.read(bytes.size());
-    const std::optional<int64_t> index = normal_index(*key.integer(), count_characters(bytes));
+    const std::optional<int64_t> index = normal_index(*key.integer(), count_characters(heap, bytes));
     if (!index) return std::nullopt;
-    const size_t begin = character_offset(bytes, static_cast<size_t>(*index));
-    return text->slice(begin, begin + character_offset(bytes.substr(begin), 1));
+    const size_t begin = character_offset(heap, bytes, static_cast<size_t>(*index));
+    return text->slice(begin, begin + character_offset(heap, bytes.substr(begin), 1));
   }
   const List* list = object.list();
   if (!list || !is_subscriptable(*list)) return std::nullopt;
@@ -93,13 +92,13 @@ SliceRange slice_range(const Value& begin, const Value& end, const Value& step_v
 Value slice_text(Heap& heap, const Text& text, const SliceRange& range) {
   const std::string_view bytes = text.bytes();
   if (range.step == 1) {
-    const size_t begin = character_offset(bytes, static_cast<size_t>(range.begin));
-    return text.slice(begin, begin + character_offset(bytes.substr(begin), static_cast<size_t>(range.n)));
+    const size_t begin = character_offset(heap, bytes, static_cast<size_t>(range.begin));
+    return text.slice(begin, begin + character_offset(heap, bytes.substr(begin), static_cast<size_t>(range.n)));
   }
   std::vector<size_t> offsets;
   MemoryCharge charge(&heap);
   charge.grow((bytes.size() + 1) * sizeof(size_t));
-  for_each_character(bytes, [&](const Character& character) { offsets.push_back(character.offset); });
+  for_each_character(heap, bytes, [&](const Character& character) { offsets.push_back(character.offset); });
   offsets.push_back(bytes.size());
   TextBuilder out(heap);
   for (int64_t i = 0, at = range.begin; i < range.n; ++i, at += i < range.n ? range.step : 0)
@@ -131,8 +130,7 @@ Value get_slice(Heap& heap, const Value& object, const Value& begin, const Value
   if (object.is_undefined()) object.fail_undefined();
   if (!is_slice_part(begin) || !is_slice_part(end) || !is_slice_part(step)) return missing_attribute(object, "slice");
   if (const Text* text = object.text()) {
-    heap.read(text->size());
-    return slice_text(heap, *text, slice_range(begin, end, step, length_of(object)));
+    return slice_text(heap, *text, slice_range(begin, end, step, length_of(heap, object)));
   }
   const List* list = object.list();
   if (!list || !is_subscriptable(*list)) return missing_attribute(object, "slice");

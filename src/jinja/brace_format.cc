@@ -111,8 +111,10 @@ class BraceFormatter {
       if (i >= values_.positional.size()) fail("a format needs at least {} positional arguments", i + 1);
       return values_.positional[i];
     }
-    for (const auto& [key, value] : values_.named)
+    for (const auto& [key, value] : values_.named) {
+      heap_.step();
       if (key.bytes() == name) return value;
+    }
     fail("a format has no argument named {}", quote(name));
   }
 

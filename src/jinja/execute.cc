@@ -247,6 +247,7 @@ bool has_named(const Arguments& arguments, std::string_view name) {
 
 Value Interpreter::argument_or_default(const Parameter& parameter, Arguments& arguments) {
   const std::string_view name = parameter.name.bytes();
+  heap_.step(static_cast<int64_t>(arguments.named.size()));  // they are searched one by one
   if (parameter.fallback && !has_named(arguments, name)) return evaluate(*parameter.fallback);
   return take_named(arguments, name, Value::undefined(fmt::format("parameter {} was not provided", quote(name))));
 }

@@ -11,8 +11,9 @@ namespace spate::jinja {
 namespace {
 
 // Python's int() and float() of a string: whitespace around it and single underscores between digits are fine.
-std::string number_text(const Text& text) {
-  const std::string_view bytes = strip(text, std::nullopt).bytes();
+std::string number_text(Heap& heap, const Text& text) {
+  const std::string_view bytes = strip(heap, text, std::nullopt).bytes();
+  heap.scan(bytes.size());
   std::string result;
   for (size_t i = 0; i < bytes.size(); ++i) {
     const bool between = i > 0 && i + 1 < bytes.size() && std::isalnum(static_cast<unsigned char>(bytes[i - 1])) &&
@@ -22,8 +23,8 @@ std::string number_text(const Text& text) {
   return result;
 }
 
-std::optional<double> parse_float(const Text& text) {
-  const std::string number = number_text(text);
+std::optional<double> parse_float(Heap& heap, const Text& text) {
+  const std::string number = number_text(heap, text);
   const char* begin = number.data();
   const char* end = begin + number.size();
   if (begin != end && *begin == '+' && begin + 1 != end && begin[1] != '-') ++begin;
@@ -34,8 +35,8 @@ std::optional<double> parse_float(const Text& text) {
   return value;
 }
 
-std::optional<int64_t> parse_integer(const Text& text, int64_t base) {
-  const std::string number = number_text(text);
+std::optional<int64_t> parse_integer(Heap& heap, const Text& text, int64_t base) {
+  const std::string number = number_text(heap, text);
   const char* begin = number.data();
   const char* end = begin + number.size();
   const bool negative = begin != end && *begin == '-';
@@ -83,9 +84,9 @@ Value filter_int(SPATE_JINJA_PARAMETERS) {
   if (subject.is_undefined()) subject.fail_undefined();
   std::optional<int64_t> value;
   if (const Text* text = subject.text()) {
-    value = parse_integer(*text, base);
+    value = parse_integer(interpreter.heap(), *text, base);
     if (!value)
-      if (const std::optional<double> real = parse_float(*text)) value = truncate(*real);
+      if (const std::optional<double> real = parse_float(interpreter.heap(), *text)) value = truncate(*real);
   } else if (const double* real = subject.real()) {
     value = truncate(*real);
   } else {
@@ -97,7 +98,8 @@ Value filter_int(SPATE_JINJA_PARAMETERS) {
 
 Value filter_float(SPATE_JINJA_PARAMETERS) {
   if (subject.is_undefined()) subject.fail_undefined();
-  const std::optional<double> value = subject.text() ? parse_float(*subject.text()) : subject.number();
+  const std::optional<double> value =
+      subject.text() ? parse_float(interpreter.heap(), *subject.text()) : subject.number();
   if (value) return *value;
   return arguments.has(0) ? arguments[0] : Value(0.0);
 }
@@ -116,11 +118,13 @@ Value filter_round(SPATE_JINJA_PARAMETERS) {
   if (!std::isfinite(value)) return value;
   if (!subject.real()) {
     if (precision >= 0) return *subject.integer();
-    return static_cast<int64_t>(std::nearbyint(value / std::pow(10.0, static_cast<double>(-precision))) *
-                                std::pow(10.0, static_cast<double>(-precision)));
+    const double unit = std::pow(10.0, static_cast<double>(-precision));
+    const double rounded = std::nearbyint(value / unit) * unit;
+    if (std::fabs(rounded) >= 0x1p63) fail("the result of 'round' does not fit 64 bits");
+    return static_cast<int64_t>(rounded);
   }
   // Correctly rounded decimal digits, half to even, as Python rounds.
-  if (precision >= 0) return *parse_float(literal(format_real(value, 'f', precision, false)));
+  if (precision >= 0) return *parse_float(interpreter.heap(), literal(format_real(value, 'f', precision, false)));
   return std::nearbyint(value * scale) / scale;
 }
 
@@ -128,7 +132,8 @@ Value filter_filesizeformat(SPATE_JINJA_PARAMETERS) {
   static constexpr std::array<std::string_view, 8> kDecimal = {"kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB"};
   static constexpr std::array<std::string_view, 8> kBinary = {"KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB"};
   if (subject.is_undefined()) subject.fail_undefined();
-  const std::optional<double> parsed = subject.text() ? parse_float(*subject.text()) : subject.number();
+  const std::optional<double> parsed =
+      subject.text() ? parse_float(interpreter.heap(), *subject.text()) : subject.number();
   if (!parsed) fail("'filesizeformat' needs a number");
   const bool binary = arguments.flag(0, false);
   const double base = binary ? 1024 : 1000;

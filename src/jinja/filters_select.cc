@@ -26,8 +26,9 @@ Value filter_random(SPATE_JINJA_PARAMETERS) {
 namespace {
 
 // The positional arguments from `from` on, and the named ones: what is left for the filter or test that they name.
-Arguments rest_of(const Arguments& arguments, size_t from) {
+Arguments rest_of(Heap& heap, const Arguments& arguments, size_t from) {
   Arguments rest;
+  heap.step(static_cast<int64_t>(arguments.positional.size() + arguments.named.size()));
   for (size_t i = from; i < arguments.positional.size(); ++i) rest.positional.push_back(arguments.positional[i]);
   rest.named = arguments.named;
   return rest;
@@ -81,7 +82,7 @@ Value select_items(SPATE_JINJA_PARAMETERS, bool wanted, bool by_attribute) {
     interpreter.heap().step();
     bool holds = false;
     if (has_test) {
-      Arguments rest = rest_of(all, test_at + 1);
+      Arguments rest = rest_of(interpreter.heap(), all, test_at + 1);
       holds = interpreter.apply_test(name_at(arguments, test_at), tested, rest);
     } else {
       holds = truthy(tested);
@@ -98,7 +99,7 @@ Value filter_map(SPATE_JINJA_PARAMETERS) {
   const ListPtr items = items_to_filter(interpreter, subject);
   auto result = new_list(interpreter, List::Kind::kGenerator);
   for (size_t i = 0; i < items->size(); ++i) {
-    Arguments rest = rest_of(arguments.all(), 1);
+    Arguments rest = rest_of(interpreter.heap(), arguments.all(), 1);
     const DepthGuard guard(interpreter.heap());  // map('map', 'map', ...) goes a level down for each
     result->push(interpreter.apply_filter(name_at(arguments, 0), (*items)[i], rest));
   }

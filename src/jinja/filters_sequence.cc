@@ -49,7 +49,7 @@ Value picked(Interpreter& interpreter, const List& items, const std::vector<size
 }  // namespace
 
 Value filter_length(SPATE_JINJA_PARAMETERS) {
-  return length_of(subject);
+  return length_of(interpreter.heap(), subject);
 }
 
 Value filter_list(SPATE_JINJA_PARAMETERS) {
@@ -76,7 +76,7 @@ Value filter_first(SPATE_JINJA_PARAMETERS) {
   if (List* list = subject.list(); list && list->kind() == List::Kind::kGenerator) {
     if (list->n_consumed < list->size()) return (*list)[list->n_consumed++];
   } else if (const Text* text = subject.text()) {
-    if (!text->empty()) return text->slice(0, character_offset(text->bytes(), 1));
+    if (!text->empty()) return text->slice(0, character_offset(interpreter.heap(), text->bytes(), 1));
   } else if (const ListPtr items = items_of(interpreter.heap(), subject); items->size() > 0) {
     return (*items)[0];
   }
@@ -126,8 +126,10 @@ Value filter_sum(SPATE_JINJA_PARAMETERS) {
   Value total = arguments.has(1) ? arguments[1] : Value(0);
   if (total.text()) fail("'sum' does not add strings: use `join`");
   const ListPtr items = items_of(heap, subject);
-  for (size_t i = 0; i < items->size(); ++i)
+  for (size_t i = 0; i < items->size(); ++i) {
+    heap.step();
     total = apply_binary(heap, BinaryOp::kAdd, total, get_path(interpreter, (*items)[i], arguments[0]));
+  }
   return total;
 }
 

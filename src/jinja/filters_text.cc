@@ -29,7 +29,7 @@ Value filter_title(SPATE_JINJA_PARAMETERS) {
   TextBuilder out(interpreter.heap());
   std::string mapped;
   bool at_word_begin = true;
-  for_each_character(text.bytes(), [&](const Character& character) {
+  for_each_character(interpreter.heap(), text.bytes(), [&](const Character& character) {
     const char32_t c = character.codepoint;
     mapped.clear();
     if (!character.valid)
@@ -116,7 +116,7 @@ Value filter_replace(SPATE_JINJA_PARAMETERS) {
 }
 
 Value filter_trim(SPATE_JINJA_PARAMETERS) {
-  return strip(subject_text(interpreter, subject), arguments.optional_text(0));
+  return strip(interpreter.heap(), subject_text(interpreter, subject), arguments.optional_text(0));
 }
 
 Value filter_truncate(SPATE_JINJA_PARAMETERS) {
@@ -125,12 +125,13 @@ Value filter_truncate(SPATE_JINJA_PARAMETERS) {
   const Text& text = *subject.text();
   const Text end = arguments.has(2) ? arguments.text(2) : literal("...");
   const int64_t length = arguments.integer(0, 255), leeway = arguments.optional_integer(3).value_or(5);
-  const int64_t end_length = length_of(end);
+  const int64_t end_length = length_of(interpreter.heap(), end);
   if (length < end_length) fail("'truncate' to {} characters leaves no room for the end's {}", length, end_length);
   if (leeway < 0) fail("the leeway of 'truncate' is {}: it cannot be negative", leeway);
-  const int64_t size = length_of(subject);
+  const int64_t size = length_of(interpreter.heap(), subject);
   if (size <= length || size - length <= leeway) return subject;
-  Text kept = text.slice(0, character_offset(text.bytes(), static_cast<size_t>(length - end_length)));
+  Text kept =
+      text.slice(0, character_offset(interpreter.heap(), text.bytes(), static_cast<size_t>(length - end_length)));
   if (!arguments.flag(1, false)) {
     const size_t space = kept.bytes().rfind(' ');
     if (space != std::string_view::npos) kept = kept.slice(0, space);
@@ -145,7 +146,7 @@ Value filter_wordcount(SPATE_JINJA_PARAMETERS) {
   int64_t n = 0;
   bool in_word = false;
   const Text text = subject_text(interpreter, subject);
-  for_each_character(text.bytes(), [&](const Character& character) {
+  for_each_character(interpreter.heap(), text.bytes(), [&](const Character& character) {
     const char32_t c = character.codepoint;
     const bool is_part = character.valid && (c == '_' || is_alpha(c) || is_numeric(c));
     n += is_part && !in_word;

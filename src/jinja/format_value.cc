@@ -25,7 +25,11 @@ class SpecParser {
 
   FormatSpec run() {
     FormatSpec spec;
-    const size_t first = character_offset(bytes_, 1);
+    size_t first = 0;
+    if (!bytes_.empty()) {
+      const DecodedUtf8 decoded = decode_utf8(bytes_);
+      first = decoded.valid ? static_cast<size_t>(decoded.n_bytes) : 1;
+    }
     bool has_fill = false;
     if (first < bytes_.size() && is_align(bytes_[first])) {
       spec.fill = bytes_.substr(0, first);
@@ -188,10 +192,11 @@ Text format_text(Heap& heap, const Text& text, const FormatSpec& spec) {
   if (spec.align == '=' && spec.fill != "0") fail("'=' alignment is not allowed in the format of a string");
   if (spec.sign != '-') fail("a sign is not allowed in the format of a string");
   Text shown = text;
-  if (spec.precision >= 0) shown = text.slice(0, character_offset(text.bytes(), static_cast<size_t>(spec.precision)));
+  if (spec.precision >= 0)
+    shown = text.slice(0, character_offset(heap, text.bytes(), static_cast<size_t>(spec.precision)));
   const Text fill(spec.fill, spec.fill_origin);
   if (spec.align == '^') {
-    const int64_t size = static_cast<int64_t>(count_characters(shown.bytes()));
+    const int64_t size = static_cast<int64_t>(count_characters(heap, shown.bytes()));
     const int64_t n_left = std::max<int64_t>(0, spec.width - size) / 2;
     return justify(heap, justify(heap, shown, size + n_left, fill, kRight), spec.width, fill, kLeft);
   }

@@ -36,8 +36,9 @@ class Heap {
     if (n_steps_ > limits_.max_steps) [[unlikely]]
       fail_steps();
   }
-  // The work of reading n bytes.
+  // The work of going through n bytes as a search or a copy does, and of looking at them character by character.
   void read(size_t n_bytes) { step(static_cast<int64_t>(n_bytes / 64)); }
+  void scan(size_t n_bytes) { step(static_cast<int64_t>(n_bytes / 4)); }
 
   void allocate(size_t n_bytes) {
     if (n_bytes > limits_.max_memory_bytes - live_bytes_) [[unlikely]]

@@ -12,8 +12,9 @@ struct Limits {
   size_t max_source_bytes = size_t{4} << 20;    // of a template
   size_t max_output_bytes = size_t{64} << 20;   // of a rendering
   size_t max_memory_bytes = size_t{512} << 20;  // held at a time by strings, lists, dicts and scopes of a rendering
-  // An expression or statement is one step, and so are 64 bytes or one item that an operation reads or writes. 50
-  // million take about two seconds; a conversation of a thousand messages takes under a hundred thousand.
+  // An expression or statement is one step, and so are one item or piece of text that an operation puts somewhere, 64
+  // bytes that it copies or searches, 4 that it looks at one by one. 50 million take about two seconds; a conversation
+  // of a thousand messages takes under a hundred thousand.
   int64_t max_steps = 50'000'000;
   int64_t max_items = 1'000'000;      // of a list
   int64_t max_range_items = 100'000;  // of range(), as in Jinja's sandbox

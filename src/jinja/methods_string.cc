@@ -31,10 +31,10 @@ struct Span {
   bool valid = true;  // false where start lies behind the string's end: nothing is found there, not even nothing
 };
 
-Span span_of(const Text& text, const BoundArguments& arguments) {
+Span span_of(Heap& heap, const Text& text, const BoundArguments& arguments) {
   const std::string_view bytes = text.bytes();
   if (arguments[1].is_none() && arguments[2].is_none()) return {bytes, 0};
-  const int64_t size = static_cast<int64_t>(count_characters(bytes));
+  const int64_t size = static_cast<int64_t>(count_characters(heap, bytes));
   const auto position = [size](std::optional<int64_t> given, int64_t absent) {
     const int64_t at = given.value_or(absent);
     return at < 0 ? std::max<int64_t>(0, at + size) : at;
@@ -42,18 +42,18 @@ Span span_of(const Text& text, const BoundArguments& arguments) {
   const int64_t start = position(arguments.optional_integer(1), 0);
   const int64_t stop = std::min(position(arguments.optional_integer(2), size), size);
   if (start > size || start > stop) return {{}, 0, false};
-  const size_t begin = character_offset(bytes, static_cast<size_t>(start));
-  return {bytes.substr(begin, character_offset(bytes.substr(begin), static_cast<size_t>(stop - start))), begin};
+  const size_t begin = character_offset(heap, bytes, static_cast<size_t>(start));
+  return {bytes.substr(begin, character_offset(heap, bytes.substr(begin), static_cast<size_t>(stop - start))), begin};
 }
 
 // The character index of the first or last occurrence, -1 for none.
-int64_t find_in(const Text& text, const BoundArguments& arguments, bool last) {
-  const Span span = span_of(text, arguments);
+int64_t find_in(Heap& heap, const Text& text, const BoundArguments& arguments, bool last) {
+  const Span span = span_of(heap, text, arguments);
   const Text sub = arguments.text(0);
   if (!span.valid) return -1;
-  const size_t at = last ? span.bytes.rfind(sub.bytes()) : span.bytes.find(sub.bytes());
+  const size_t at = last ? rfind_bytes(heap, span.bytes, sub.bytes()) : find_bytes(heap, span.bytes, sub.bytes());
   if (at == std::string_view::npos) return -1;
-  return static_cast<int64_t>(count_characters(text.bytes().substr(0, span.begin + at)));
+  return static_cast<int64_t>(count_characters(heap, text.bytes().substr(0, span.begin + at)));
 }
 
 int64_t require_found(int64_t index) {
@@ -62,13 +62,15 @@ int64_t require_found(int64_t index) {
 }
 
 // prefix or suffix: a string, or a tuple of which any will do.
-bool has_affix(const Text& text, const BoundArguments& arguments, bool at_end) {
-  const Span span = span_of(text, arguments);
+bool has_affix(Heap& heap, const Text& text, const BoundArguments& arguments, bool at_end) {
+  const Span span = span_of(heap, text, arguments);
   const auto matches = [&](const Value& affix) {
     if (affix.is_undefined()) affix.fail_undefined();
     if (!affix.text())
       fail("'{}' needs a string or a tuple of strings, not '{}'", arguments.function(), affix.type_name());
     const std::string_view bytes = affix.text()->bytes();
+    heap.step();
+    heap.read(bytes.size());
     return span.valid && (at_end ? span.bytes.ends_with(bytes) : span.bytes.starts_with(bytes));
   };
   const List* tuple = arguments[0].list();
@@ -79,32 +81,33 @@ bool has_affix(const Text& text, const BoundArguments& arguments, bool at_end) {
 }  // namespace
 
 Value method_find(SPATE_JINJA_PARAMETERS) {
-  return find_in(*subject.text(), arguments, false);
+  return find_in(interpreter.heap(), *subject.text(), arguments, false);
 }
 Value method_rfind(SPATE_JINJA_PARAMETERS) {
-  return find_in(*subject.text(), arguments, true);
+  return find_in(interpreter.heap(), *subject.text(), arguments, true);
 }
 Value method_str_index(SPATE_JINJA_PARAMETERS) {
-  return require_found(find_in(*subject.text(), arguments, false));
+  return require_found(find_in(interpreter.heap(), *subject.text(), arguments, false));
 }
 Value method_rindex(SPATE_JINJA_PARAMETERS) {
-  return require_found(find_in(*subject.text(), arguments, true));
+  return require_found(find_in(interpreter.heap(), *subject.text(), arguments, true));
 }
 Value method_startswith(SPATE_JINJA_PARAMETERS) {
-  return has_affix(*subject.text(), arguments, false);
+  return has_affix(interpreter.heap(), *subject.text(), arguments, false);
 }
 Value method_endswith(SPATE_JINJA_PARAMETERS) {
-  return has_affix(*subject.text(), arguments, true);
+  return has_affix(interpreter.heap(), *subject.text(), arguments, true);
 }
 
 Value method_str_count(SPATE_JINJA_PARAMETERS) {
-  const Span span = span_of(*subject.text(), arguments);
+  Heap& heap = interpreter.heap();
+  const Span span = span_of(heap, *subject.text(), arguments);
   const Text sub = arguments.text(0);
   if (!span.valid) return 0;
-  if (sub.empty()) return static_cast<int64_t>(count_characters(span.bytes)) + 1;
+  if (sub.empty()) return static_cast<int64_t>(count_characters(heap, span.bytes)) + 1;
   int64_t n = 0;
-  for (size_t at = span.bytes.find(sub.bytes()); at != std::string_view::npos;
-       at = span.bytes.find(sub.bytes(), at + sub.size()))
+  for (size_t at = find_bytes(heap, span.bytes, sub.bytes()); at != std::string_view::npos;
+       at = find_bytes(heap, span.bytes, sub.bytes(), at + sub.size()))
     ++n;
   return n;
 }
@@ -113,9 +116,9 @@ Value method_str_count(SPATE_JINJA_PARAMETERS) {
 
 namespace {
 // Whether there are characters and all are of the class.
-bool all_of(const Value& subject, bool (*is_of_class)(char32_t), bool if_empty = false) {
+bool all_of(Heap& heap, const Value& subject, bool (*is_of_class)(char32_t), bool if_empty = false) {
   bool all = !subject.text()->empty() || if_empty;
-  for_each_character(subject.text()->bytes(), [&](const Character& character) {
+  for_each_character(heap, subject.text()->bytes(), [&](const Character& character) {
     all = all && character.valid && is_of_class(character.codepoint);
   });
   return all;
@@ -123,28 +126,28 @@ bool all_of(const Value& subject, bool (*is_of_class)(char32_t), bool if_empty =
 }  // namespace
 
 Value method_isalnum(SPATE_JINJA_PARAMETERS) {
-  return all_of(subject, [](char32_t c) { return is_alpha(c) || is_numeric(c); });
+  return all_of(interpreter.heap(), subject, [](char32_t c) { return is_alpha(c) || is_numeric(c); });
 }
 Value method_isalpha(SPATE_JINJA_PARAMETERS) {
-  return all_of(subject, is_alpha);
+  return all_of(interpreter.heap(), subject, is_alpha);
 }
 Value method_isascii(SPATE_JINJA_PARAMETERS) {
   return is_ascii(subject.text()->bytes());
 }
 Value method_isdecimal(SPATE_JINJA_PARAMETERS) {
-  return all_of(subject, is_decimal);
+  return all_of(interpreter.heap(), subject, is_decimal);
 }
 Value method_isdigit(SPATE_JINJA_PARAMETERS) {
-  return all_of(subject, is_digit);
+  return all_of(interpreter.heap(), subject, is_digit);
 }
 Value method_isnumeric(SPATE_JINJA_PARAMETERS) {
-  return all_of(subject, is_numeric);
+  return all_of(interpreter.heap(), subject, is_numeric);
 }
 Value method_isprintable(SPATE_JINJA_PARAMETERS) {
-  return all_of(subject, is_printable, /*if_empty=*/true);
+  return all_of(interpreter.heap(), subject, is_printable, /*if_empty=*/true);
 }
 Value method_isspace(SPATE_JINJA_PARAMETERS) {
-  return all_of(subject, is_space);
+  return all_of(interpreter.heap(), subject, is_space);
 }
 Value method_islower(SPATE_JINJA_PARAMETERS) {
   Arguments none;
@@ -157,7 +160,7 @@ Value method_isupper(SPATE_JINJA_PARAMETERS) {
 // Upper case begins words only, lower case continues them only.
 Value method_istitle(SPATE_JINJA_PARAMETERS) {
   bool some = false, all = true, after_letter = false;
-  for_each_character(subject.text()->bytes(), [&](const Character& character) {
+  for_each_character(interpreter.heap(), subject.text()->bytes(), [&](const Character& character) {
     const char32_t c = character.codepoint;
     const bool begins = is_upper(c) || is_title(c), continues = is_lower(c);
     all &= !(begins && after_letter) && !(continues && !after_letter);
@@ -200,7 +203,7 @@ Value method_expandtabs(SPATE_JINJA_PARAMETERS) {
   const Text& text = *subject.text();
   TextBuilder out(interpreter.heap());
   int64_t column = 0;
-  for_each_character(text.bytes(), [&](const Character& character) {
+  for_each_character(interpreter.heap(), text.bytes(), [&](const Character& character) {
     const size_t end = character.offset + character.bytes.size();
     if (character.codepoint != '\t') {
       column = character.codepoint == '\n' || character.codepoint == '\r' ? 0 : column + 1;
@@ -217,10 +220,10 @@ Value method_expandtabs(SPATE_JINJA_PARAMETERS) {
 // ---- parts
 
 Value method_lstrip(SPATE_JINJA_PARAMETERS) {
-  return strip(*subject.text(), arguments.optional_text(0), kLeft);
+  return strip(interpreter.heap(), *subject.text(), arguments.optional_text(0), kLeft);
 }
 Value method_rstrip(SPATE_JINJA_PARAMETERS) {
-  return strip(*subject.text(), arguments.optional_text(0), kRight);
+  return strip(interpreter.heap(), *subject.text(), arguments.optional_text(0), kRight);
 }
 
 Value method_removeprefix(SPATE_JINJA_PARAMETERS) {
@@ -249,7 +252,8 @@ Value method_splitlines(SPATE_JINJA_PARAMETERS) {
 namespace {
 Value partition(Interpreter& interpreter, const Text& text, const Text& separator, bool last) {
   if (separator.empty()) fail("the separator to split at is empty");
-  const size_t at = last ? text.bytes().rfind(separator.bytes()) : text.bytes().find(separator.bytes());
+  const size_t at = last ? rfind_bytes(interpreter.heap(), text.bytes(), separator.bytes())
+                         : find_bytes(interpreter.heap(), text.bytes(), separator.bytes());
   auto parts = new_list(interpreter, List::Kind::kTuple);
   if (at == std::string_view::npos) {
     for (const Text& part : {last ? Text() : text, Text(), last ? text : Text()}) parts->push(part);
@@ -286,6 +290,7 @@ Value method_format_map(SPATE_JINJA_PARAMETERS) {
   const Dict* dict = arguments[0].dict();
   if (!dict) fail("'format_map' needs a mapping, not '{}'", arguments[0].type_name());
   Arguments values;
+  interpreter.heap().step(static_cast<int64_t>(dict->size()));
   for (const Dict::Entry& entry : dict->entries())
     if (entry.key.text()) values.named.emplace_back(*entry.key.text(), entry.value);
   return brace_format(interpreter, *subject.text(), values);

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "jinja/format.h"
+#include "jinja/text_ops.h"
 #include "jinja/unicode.h"
 
 namespace spate::jinja {
@@ -203,8 +204,7 @@ bool compare_values(Heap& heap, CompareOp op, const Value& left, const Value& ri
 bool contains(Heap& heap, const Value& container, const Value& item) {
   if (const Text* text = container.text()) {
     if (!item.text()) fail("'in' a string needs a string on its left, not '{}'", item.type_name());
-    heap.read(text->size());
-    return text->bytes().find(item.text()->bytes()) != std::string_view::npos;
+    return find_bytes(heap, text->bytes(), item.text()->bytes()) != std::string_view::npos;
   }
   if (const Dict* dict = container.dict()) return dict->find(heap, item) != nullptr;
   if (!is_iterable(container)) fail("'{}' object has no items to look 'in'", container.type_name());
@@ -236,7 +236,7 @@ ListPtr items_of(Heap& heap, const Value& value) {
   }
   auto items = std::make_shared<List>(&heap);
   if (const Text* text = value.text()) {
-    for_each_character(text->bytes(), [&](const Character& character) {
+    for_each_character(heap, text->bytes(), [&](const Character& character) {
       items->push(text->slice(character.offset, character.offset + character.bytes.size()));
     });
   } else if (const Dict* dict = value.dict()) {
@@ -247,8 +247,8 @@ ListPtr items_of(Heap& heap, const Value& value) {
   return items;
 }
 
-int64_t length_of(const Value& value) {
-  if (const Text* text = value.text()) return static_cast<int64_t>(count_characters(text->bytes()));
+int64_t length_of(Heap& heap, const Value& value) {
+  if (const Text* text = value.text()) return static_cast<int64_t>(count_characters(heap, text->bytes()));
   if (const Dict* dict = value.dict()) return static_cast<int64_t>(dict->size());
   if (value.is_undefined()) return 0;
   const List* list = value.list();

@@ -21,7 +21,7 @@ bool contains(Heap& heap, const Value& container, const Value& item);
 // left of a generator (which is then used up).
 ListPtr items_of(Heap& heap, const Value& value);
 bool is_iterable(const Value& value);
-int64_t length_of(const Value& value);
+int64_t length_of(Heap& heap, const Value& value);
 
 // ---- parts
 // object.name: a method or attribute before an item of that name; Undefined where there is neither.

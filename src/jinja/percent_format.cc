@@ -169,7 +169,7 @@ class PercentFormatter {
   }
 
   Text character(const Value& value) {
-    if (const Text* text = value.text(); text && count_characters(text->bytes()) == 1) return *text;
+    if (const Text* text = value.text(); text && count_characters(heap_, text->bytes()) == 1) return *text;
     if (!value.is_integer()) fail("'%c' needs a character or its code point");
     const int64_t code = *value.integer();
     if (code < 0 || code > 0x10FFFF || (code >= 0xD800 && code < 0xE000))
@@ -181,7 +181,8 @@ class PercentFormatter {
 
   void append_padded(const Text& text, const FormatSpec& spec) {
     Text shown = text;
-    if (spec.precision >= 0) shown = text.slice(0, character_offset(text.bytes(), static_cast<size_t>(spec.precision)));
+    if (spec.precision >= 0)
+      shown = text.slice(0, character_offset(heap_, text.bytes(), static_cast<size_t>(spec.precision)));
     out_.append(justify(heap_, shown, spec.width, Text(" ", Origin::kTemplate), spec.align == '<' ? kLeft : kRight));
   }
 

@@ -73,7 +73,8 @@ class PrettyPrinter {
     const bool breaks =
         (list && list->size() > 0 && (list->kind() == List::Kind::kList || list->kind() == List::Kind::kTuple)) ||
         (value.dict() && value.dict()->size() > 0);
-    if (!breaks || count_characters(flat.bytes()) + indent + allowance <= kColumns) return out_.append(flat.finish());
+    if (!breaks || count_characters(heap_, flat.bytes()) + indent + allowance <= kColumns)
+      return out_.append(flat.finish());
     if (list) return print_list(*list, indent, allowance);
     print_dict(*value.dict(), indent, allowance);
   }
@@ -102,7 +103,7 @@ class PrettyPrinter {
       TextBuilder key(heap_);
       print_flat(key, entries[i]->key);
       append(key, ": ");
-      const size_t width = count_characters(key.bytes());
+      const size_t width = count_characters(heap_, key.bytes());
       out_.append(key.finish());
       print(entries[i]->value, indent + 1 + width, i + 1 == entries.size() ? allowance + 1 : 1);
     }

@@ -23,13 +23,13 @@ std::string_view escape_of(char32_t c) {
   }
 }
 
-void append_text_repr(TextBuilder& out, const Text& text) {
+void append_text_repr(Heap& heap, TextBuilder& out, const Text& text) {
   const std::string_view bytes = text.bytes();
   const bool use_double = bytes.find('\'') != std::string_view::npos && bytes.find('"') == std::string_view::npos;
   const char quote_character = use_double ? '"' : '\'';
   const std::string_view quotes(&quote_character, 1);
   out.append(quotes, kMade);
-  for_each_character(bytes, [&](const Character& character) {
+  for_each_character(heap, bytes, [&](const Character& character) {
     const char32_t c = character.codepoint;
     const Origin origin = text.origin(character.offset, character.offset + character.bytes.size());
     if (const std::string_view escape = escape_of(c); !escape.empty()) return out.append(escape, origin);
@@ -118,7 +118,7 @@ std::string float_repr(double value) {
 void append_repr(Heap& heap, TextBuilder& out, const Value& value) {
   const DepthGuard guard(heap);
   heap.step();
-  if (value.text()) return append_text_repr(out, *value.text());
+  if (value.text()) return append_text_repr(heap, out, *value.text());
   if (value.list()) return append_list_repr(heap, out, *value.list());
   if (value.dict()) return append_dict_repr(heap, out, *value.dict());
   if (value.is_undefined()) return out.append("Undefined", kMade);

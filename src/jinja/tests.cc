@@ -14,7 +14,7 @@ bool is_remainder(Interpreter& interpreter, const Value& value, const Value& div
 bool has_case(Interpreter& interpreter, const Value& subject, bool (*wanted)(char32_t), bool (*other)(char32_t)) {
   bool some = false, all = true;
   const Text text = subject_text(interpreter, subject);
-  for_each_character(text.bytes(), [&](const Character& character) {
+  for_each_character(interpreter.heap(), text.bytes(), [&](const Character& character) {
     some |= wanted(character.codepoint);
     all &= !other(character.codepoint) && !is_title(character.codepoint);
   });

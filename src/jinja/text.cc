@@ -51,6 +51,7 @@ Text Text::as_markup(bool markup) const {
 
 void TextBuilder::append(std::string_view bytes, Origin origin) {
   if (bytes.empty()) return;
+  heap_->step();
   charge_.grow(bytes.size());
   bytes_.append(bytes);
   if (!runs_.empty() && runs_.back().origin == origin) {
@@ -77,10 +78,7 @@ void TextBuilder::append_repeated(const Text& text, int64_t n) {
     for (int64_t i = 0; i < n; ++i) block += text.bytes();
     return append(block, text.rep_->runs[0].origin);
   }
-  for (int64_t i = 0; i < n; ++i) {
-    heap_->step();
-    append(text);
-  }
+  for (int64_t i = 0; i < n; ++i) append(text);
 }
 
 Text TextBuilder::finish() {

@@ -1,6 +1,7 @@
 #include "jinja/text_ops.h"
 
 #include <algorithm>
+#include <cstring>
 #include <string>
 
 #include "jinja/operators.h"
@@ -30,7 +31,7 @@ Text change_case(Heap& heap, const Text& text, Case to) {
   TextBuilder out(heap);
   std::string mapped;
   bool first = true, after_letter = false;
-  for_each_character(text.bytes(), [&](const Character& character) {
+  for_each_character(heap, text.bytes(), [&](const Character& character) {
     const Origin origin = text.origin(character.offset, character.offset + character.bytes.size());
     mapped.clear();
     if (character.valid)
@@ -44,11 +45,15 @@ Text change_case(Heap& heap, const Text& text, Case to) {
   return out.finish().as_markup(text.is_markup());
 }
 
-Text strip(const Text& text, const std::optional<Text>& characters, unsigned sides) {
+Text strip(Heap& heap, const Text& text, const std::optional<Text>& characters, unsigned sides) {
   std::u32string set;
   if (characters)
-    for_each_character(characters->bytes(), [&](const Character& character) { set += character.codepoint; });
-  const auto in_set = [&](char32_t c) { return characters ? set.find(c) != std::u32string::npos : is_space(c); };
+    for_each_character(heap, characters->bytes(), [&](const Character& character) { set += character.codepoint; });
+  const auto in_set = [&](char32_t c) {
+    heap.step();
+    heap.scan(set.size());
+    return characters ? set.find(c) != std::u32string::npos : is_space(c);
+  };
   const std::string_view bytes = text.bytes();
   const size_t end = (sides & kRight) ? skip_trailing(bytes, in_set) : bytes.size();
   const size_t begin = (sides & kLeft) ? skip_leading(bytes.substr(0, end), in_set) : 0;
@@ -63,15 +68,14 @@ Text replace(Heap& heap, const Text& text, const Text& old, const Text& with, in
     for (; count != 0; --count) {
       out.append(with);
       if (at >= bytes.size()) return out.finish();
-      const size_t next = at + character_offset(bytes.substr(at), 1);
+      const size_t next = at + character_offset(heap, bytes.substr(at), 1);
       out.append(text, at, next);
       at = next;
     }
   } else {
     for (; count != 0; --count) {
-      const size_t found = bytes.find(old.bytes(), at);
+      const size_t found = find_bytes(heap, bytes, old.bytes(), at);
       if (found == std::string_view::npos) break;
-      heap.step();
       out.append(text, at, found);
       out.append(with);
       at = found + old.size();
@@ -80,6 +84,27 @@ Text replace(Heap& heap, const Text& text, const Text& old, const Text& with, in
   }
   out.append(text, at, bytes.size());
   return out.finish();
+}
+
+// ---- searching
+
+size_t find_bytes(Heap& heap, std::string_view text, std::string_view wanted, size_t from) {
+  heap.step();
+  if (wanted.empty() || from >= text.size()) return text.find(wanted, from);
+  // Unlike find(), in linear time whatever is looked for.
+  const void* found = memmem(text.data() + from, text.size() - from, wanted.data(), wanted.size());
+  const size_t at = found ? static_cast<size_t>(static_cast<const char*>(found) - text.data()) : std::string_view::npos;
+  heap.read(std::min(at, text.size()) - from + wanted.size());
+  return at;
+}
+
+size_t rfind_bytes(Heap& heap, std::string_view text, std::string_view wanted) {
+  heap.step();
+  const size_t at = text.rfind(wanted);
+  // At each place it may have compared nearly all of what is looked for.
+  const size_t n_places = text.size() - (at == std::string_view::npos ? 0 : at);
+  heap.step(static_cast<int64_t>(n_places / 16 * (1 + wanted.size() / 64)));
+  return at;
 }
 
 // ---- splitting
@@ -91,7 +116,7 @@ ListPtr split_at_separator(Heap& heap, const Text& text, const Text& separator, 
   auto parts = std::make_shared<List>(&heap);
   size_t at = 0;
   for (; max_splits != 0; --max_splits) {
-    const size_t found = text.bytes().find(separator.bytes(), at);
+    const size_t found = find_bytes(heap, text.bytes(), separator.bytes(), at);
     if (found == std::string_view::npos) break;
     parts->push(text.slice(at, found));
     at = found + separator.size();
@@ -105,7 +130,7 @@ ListPtr split_at_separator_from_right(Heap& heap, const Text& text, const Text& 
   auto parts = std::make_shared<List>(&heap);
   size_t end = text.size();
   for (; max_splits != 0 && end >= separator.size(); --max_splits) {
-    const size_t found = text.bytes().rfind(separator.bytes(), end - separator.size());
+    const size_t found = rfind_bytes(heap, text.bytes().substr(0, end), separator.bytes());
     if (found == std::string_view::npos) break;
     parts->push(text.slice(found + separator.size(), end));
     end = found;
@@ -118,6 +143,7 @@ ListPtr split_at_separator_from_right(Heap& heap, const Text& text, const Text& 
 ListPtr split_at_space(Heap& heap, const Text& text, int64_t max_splits) {
   auto parts = std::make_shared<List>(&heap);
   const auto not_space = [](char32_t c) { return !is_space(c); };
+  heap.scan(text.size());
   size_t at = skip_leading(text.bytes(), is_space);
   while (at < text.size()) {
     if (max_splits-- == 0) {
@@ -140,10 +166,11 @@ ListPtr split_at_space(Heap& heap, const Text& text, int64_t max_splits) {
 ListPtr split_at_space_from_right(Heap& heap, const Text& text, int64_t max_splits) {
   auto parts = std::make_shared<List>(&heap);
   const std::string_view bytes = text.bytes();
+  heap.scan(bytes.size());
   size_t end = skip_trailing(bytes, is_space);
   while (end > 0) {
     if (max_splits-- == 0) {
-      parts->push(strip(text.slice(0, end), std::nullopt, kRight));
+      parts->push(strip(heap, text.slice(0, end), std::nullopt, kRight));
       break;
     }
     size_t begin = end;
@@ -176,7 +203,7 @@ ListPtr split_lines(Heap& heap, const Text& text, bool keep_ends) {
   auto lines = std::make_shared<List>(&heap);
   const std::string_view bytes = text.bytes();
   size_t begin = 0;
-  for_each_character(bytes, [&](const Character& character) {
+  for_each_character(heap, bytes, [&](const Character& character) {
     if (!character.valid || !is_line_end(character.codepoint)) return;
     if (character.offset < begin) return;  // the second half of "\r\n"
     size_t next = character.offset + character.bytes.size();
@@ -192,7 +219,7 @@ ListPtr split_lines(Heap& heap, const Text& text, bool keep_ends) {
 
 namespace {
 Text pad(Heap& heap, const Text& text, int64_t n_left, int64_t n_right, const Text& fill) {
-  if (count_characters(fill.bytes()) != 1) fail("the fill character must be exactly one character long");
+  if (count_characters(heap, fill.bytes()) != 1) fail("the fill character must be exactly one character long");
   TextBuilder out(heap);
   out.append_repeated(fill, n_left);
   out.append(text);
@@ -200,19 +227,19 @@ Text pad(Heap& heap, const Text& text, int64_t n_left, int64_t n_right, const Te
   return out.finish();
 }
 
-int64_t missing_width(const Text& text, int64_t width) {
-  return std::max<int64_t>(0, width - static_cast<int64_t>(count_characters(text.bytes())));
+int64_t missing_width(Heap& heap, const Text& text, int64_t width) {
+  return std::max<int64_t>(0, width - static_cast<int64_t>(count_characters(heap, text.bytes())));
 }
 }  // namespace
 
 Text center(Heap& heap, const Text& text, int64_t width, const Text& fill) {
-  const int64_t padding = missing_width(text, width);
+  const int64_t padding = missing_width(heap, text, width);
   const int64_t n_left = padding / 2 + (padding & width & 1);
   return pad(heap, text, n_left, padding - n_left, fill);
 }
 
 Text justify(Heap& heap, const Text& text, int64_t width, const Text& fill, Side side) {
-  const int64_t padding = missing_width(text, width);
+  const int64_t padding = missing_width(heap, text, width);
   return pad(heap, text, side == kRight ? padding : 0, side == kLeft ? padding : 0, fill);
 }
 

@@ -47,7 +47,7 @@ class JsonWriter {
     out_.append("\"", kMade);
     const std::string_view bytes = text.bytes();
     size_t plain = 0;  // where the characters that need no escape begin
-    for_each_character(bytes, [&](const Character& character) {
+    for_each_character(heap_, bytes, [&](const Character& character) {
       const char32_t c = character.codepoint;
       if (c >= 0x20 && c != '"' && c != '\\' && (c < 0x7F || !style_.ensure_ascii)) return;
       out_.append(text, plain, character.offset);

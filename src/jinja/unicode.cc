@@ -119,16 +119,19 @@ void append_title(std::string& out, char32_t c) {
   append_mapped(out, utf8proc_totitle(static_cast<utf8proc_int32_t>(c)));
 }
 
-size_t count_characters(std::string_view text) {
+size_t count_characters(Heap& heap, std::string_view text) {
   size_t n = 0;
+  heap.read(text.size());
   if (is_ascii(text)) return text.size();
-  for_each_character(text, [&](const Character&) { ++n; });
+  for_each_character(heap, text, [&](const Character&) { ++n; });
   return n;
 }
 
-size_t character_offset(std::string_view text, size_t index) {
+size_t character_offset(Heap& heap, std::string_view text, size_t index) {
   if (index >= text.size()) return text.size();
+  heap.read(index);
   if (is_ascii(text.substr(0, index))) return index;
+  heap.scan(index);
   size_t at = 0;
   for (; index > 0 && at < text.size(); --index) {
     const DecodedUtf8 decoded = decode_utf8(text.substr(at));

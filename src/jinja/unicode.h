@@ -26,9 +26,9 @@ void append_lower(std::string& out, char32_t c);
 void append_title(std::string& out, char32_t c);
 
 // A byte that is part of no valid character counts as a character of its own, whatever the function.
-size_t count_characters(std::string_view text);
+size_t count_characters(Heap& heap, std::string_view text);
 // The byte where character `index` begins; text.size() where there are not so many.
-size_t character_offset(std::string_view text, size_t index);
+size_t character_offset(Heap& heap, std::string_view text, size_t index);
 
 inline bool is_ascii(std::string_view text) {
   for (const char c : text)
@@ -45,7 +45,8 @@ struct Character {
 
 // Calls fn(const Character&) for each character of the text in order.
 template <typename Fn>
-void for_each_character(std::string_view text, Fn&& fn) {
+void for_each_character(Heap& heap, std::string_view text, Fn&& fn) {
+  heap.scan(text.size());
   for (size_t at = 0; at < text.size();) {
     Character character{static_cast<unsigned char>(text[at]), text.substr(at, 1), at, true};
     if (character.codepoint >= 0x80) {

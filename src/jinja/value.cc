@@ -1,5 +1,7 @@
 #include "jinja/value.h"
 
+#include <bit>
+
 namespace spate::jinja {
 
 std::optional<int64_t> Value::integer() const {
@@ -87,6 +89,7 @@ void List::push(Value value) {
   if (Heap* heap = charge_.heap()) {
     if (static_cast<int64_t>(items_.size()) >= heap->limits().max_items)
       fail_limit("a list has more than {} items", heap->limits().max_items);
+    heap->step();
     charge_.grow(sizeof(Value));
   }
   items_.push_back(std::move(value));
@@ -102,6 +105,18 @@ void List::push_back_all(const List& other) {
 namespace {
 constexpr size_t kNotThere = static_cast<size_t>(-1);
 constexpr size_t kMaxUnindexed = 8;  // entries that are searched one by one
+
+// Where the search of a hash begins in an index of 2^n slots. Integers hash to themselves; multiples of a power of two
+// must not all begin in the same slot.
+size_t first_slot(size_t hash, size_t n_slots) {
+  return (hash * 0x9E3779B97F4A7C15u) >> (64 - std::countr_zero(n_slots));
+}
+
+// Keys can be chosen so that their searches meet all the same.
+void pay_for_probes(Heap* heap, size_t n_probes) {
+  constexpr size_t kUsual = 8;
+  if (heap && n_probes > kUsual) heap->step(static_cast<int64_t>(n_probes));
+}
 }  // namespace
 
 Dict::~Dict() {
@@ -126,11 +141,15 @@ size_t Dict::position(size_t hash, Equal&& same_key) const {
     return kNotThere;
   }
   const size_t mask = index_.size() - 1;
-  for (size_t slot = hash & mask; index_[slot] != 0; slot = (slot + 1) & mask) {
+  size_t n_probes = 0, found = kNotThere;
+  for (size_t slot = first_slot(hash, index_.size()); index_[slot] != 0; slot = (slot + 1) & mask, ++n_probes) {
     const Entry& entry = entries_[index_[slot] - 1];
-    if (entry.hash == hash && same_key(entry.key)) return index_[slot] - 1;
+    if (entry.hash != hash || !same_key(entry.key)) continue;
+    found = index_[slot] - 1;
+    break;
   }
-  return kNotThere;
+  pay_for_probes(charge_.heap(), n_probes);
+  return found;
 }
 
 size_t Dict::position(std::string_view key, size_t hash) const {
@@ -189,9 +208,10 @@ void Dict::clear() {
 
 void Dict::index_entry(size_t i) {
   const size_t mask = index_.size() - 1;
-  size_t slot = entries_[i].hash & mask;
-  while (index_[slot] != 0) slot = (slot + 1) & mask;
+  size_t slot = first_slot(entries_[i].hash, index_.size()), n_probes = 0;
+  for (; index_[slot] != 0; slot = (slot + 1) & mask) ++n_probes;
   index_[slot] = static_cast<uint32_t>(i + 1);
+  pay_for_probes(charge_.heap(), n_probes);
 }
 
 void Dict::rebuild_index() {

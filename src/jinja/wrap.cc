@@ -26,7 +26,7 @@ class Wrapper {
   Wrapper(Heap& heap, const Text& text, const WrapOptions& options)
       : heap_(heap), text_(text), options_(options), charge_(&heap) {
     charge_.grow(text.size() * (sizeof(char32_t) + sizeof(size_t)));
-    for_each_character(text.bytes(), [&](const Character& character) {
+    for_each_character(heap, text.bytes(), [&](const Character& character) {
       characters_.push_back(character.codepoint);
       offsets_.push_back(character.offset);
     });

@@ -95,6 +95,19 @@ TEST(Limits, StepsOfSharedValues) {
       "steps", limits);
 }
 
+TEST(Limits, StepsOfKeysThatMeet) {
+  // Multiples of a power of two have the low bits of their hashes in common; no index may depend on these.
+  EXPECT_EQ(render_text("{% set d = {} %}{% for i in range(20000) %}{{ d.update({i * 1048576: 1}) or '' }}{% endfor %}"
+                        "{{ d|length }}",
+                        {}, {.max_steps = 1'000'000}),
+            "20000");
+  // Whoever knows how keys are spread can still choose some that all meet.
+  std::string chosen = "{{ {";
+  for (uint64_t i = 0; i < 20'000; ++i)
+    chosen += std::to_string(static_cast<int64_t>(i * 0xF1DE83E19937733Du) & INT64_MAX) + ": 1, ";
+  expect_limit(chosen + "}|length }}", "steps", {.max_steps = 10'000'000});
+}
+
 TEST(Limits, Items) {
   const jinja::Limits limits{.max_items = 100};
   expect_limit("{{ [1, 2] * 51 }}", "more than 100 items", limits);
