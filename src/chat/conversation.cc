@@ -1,7 +1,5 @@
 #include "chat/conversation.h"
 
-#include <algorithm>
-
 #include "base/utf8.h"
 #include "jinja/limits.h"
 
@@ -122,9 +120,13 @@ Json Conversation::to_json() const {
 
 namespace {
 
-// Of brackets that open before they close, outside strings; right for valid JSON, which is all that it is for.
-int nesting_of(std::string_view text) {
-  int depth = 0, deepest = 0;
+// A member of an object that keeps the order of its members is found by comparing it with all before it.
+constexpr size_t kMaxMembers = 4096;
+
+// Refuses what would take the parser's stack or a time that grows with the square of the text. Brackets and colons
+// outside strings tell, in valid JSON, which is all that it is for.
+Result<void> check_shape(std::string_view text, std::string_view what) {
+  std::vector<size_t> n_members;  // of each object or array that is open
   bool in_string = false;
   for (size_t i = 0; i < text.size(); ++i) {
     const char c = text[i];
@@ -134,19 +136,24 @@ int nesting_of(std::string_view text) {
     } else if (c == '"') {
       in_string = true;
     } else if (c == '[' || c == '{') {
-      deepest = std::max(deepest, ++depth);
+      n_members.push_back(0);
+      if (n_members.size() > jinja::kMaxInputDepth)
+        return bad(what, fmt::format("is nested more than {} deep", jinja::kMaxInputDepth));
+    } else if (n_members.empty()) {
+      continue;
     } else if (c == ']' || c == '}') {
-      --depth;
+      n_members.pop_back();
+    } else if (c == ':' && ++n_members.back() > kMaxMembers) {
+      return bad(what, fmt::format("has an object of more than {} members", kMaxMembers));
     }
   }
-  return deepest;
+  return {};
 }
 
 }  // namespace
 
 Result<Json> parse_json(std::string_view text, std::string_view what) {
-  if (nesting_of(text) > jinja::kMaxInputDepth)
-    return bad(what, fmt::format("is nested more than {} deep", jinja::kMaxInputDepth));
+  SPATE_TRY_VOID(check_shape(text, what));
   try {
     return Json::parse(text);
   } catch (const Json::parse_error& error) {

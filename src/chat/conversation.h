@@ -46,8 +46,9 @@ struct Conversation {
   Json to_json() const;
 };
 
-// JSON from outside. what: what to call it in messages. Error kUsage: not JSON, with the byte where it stops being so,
-// or nested so deeply (jinja::kMaxInputDepth) that copying it could overflow the stack.
+// JSON from outside. what: what to call it in messages. Error kUsage: not JSON, with the byte where it stops being so;
+// nested so deeply (jinja::kMaxInputDepth) that copying it could overflow the stack; or an object of more than 4,096
+// members.
 Result<Json> parse_json(std::string_view text, std::string_view what);
 
 }  // namespace spate::chat

@@ -74,5 +74,17 @@ TEST(ParseJson, NestedWithoutEnd_IsAnError) {
   EXPECT_TRUE(chat::parse_json(std::string(200, '[') + std::string(200, ']'), "x.json").ok());
 }
 
+TEST(ParseJson, ObjectWithoutEnd_IsAnError) {
+  const auto object_of = [](int n_members) {
+    std::string text = "{\"k\": [";
+    for (int i = 1; i < n_members; ++i) text += fmt::format("{{\":{{\": 1}}{}", i + 1 < n_members ? ", " : "], ");
+    for (int i = 1; i < n_members; ++i) text += fmt::format("\"{}\": {{}}{}", i, i + 1 < n_members ? ", " : "}");
+    return text;
+  };
+  EXPECT_EQ(chat::parse_json(object_of(4096), "x.json").value().size(), 4096u);
+  EXPECT_THAT(chat::parse_json(object_of(4097), "x.json").error().message,
+              HasSubstr("x.json: has an object of more than 4096 members"));
+}
+
 }  // namespace
 }  // namespace spate::testing
