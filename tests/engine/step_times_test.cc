@@ -114,6 +114,8 @@ struct TimedFixture : EngineFixture {
       steps.push_back({n_decodes, batch.n_tokens(), seconds});
     };
   }
+  // The engine, which goes after this, waits for its steps.
+  ~TimedFixture() { executor.on_wait = nullptr; }
   // 16 who read, while long prompts come one after the other.
   void run_prompts_beside_readers() {
     for (int i = 0; i < 16; ++i) submit({.prompt = counting_prompt(8, i), .max_tokens = 1500});
