@@ -22,10 +22,10 @@ class Promises : public testing::ServerFixture {
     options.http.send_buffer_bytes = 4096;
   }
 
-  // The status and, of an error, that it has OpenAI's shape.
+  // The status of an error, which has OpenAI's shape.
   int status_of(std::string_view request) {
     const Response response = ask(request);
-    if (response.status >= 400) EXPECT_THAT(response.body, HasSubstr(R"({"error":{"message":")"));
+    EXPECT_THAT(response.body, HasSubstr(R"({"error":{"message":")")) << request.substr(0, 200);
     return response.status;
   }
   int status_of_json(std::string_view body) { return status_of(request_text("/v1/completions", body)); }

@@ -308,7 +308,7 @@ void Connection::dispatch() {
   begin_handling();
   if (shared_.options.ping_time.count() > 0) ping_at_ = Clock::now() + shared_.options.ping_time;
   arm_timer();
-  keep_if_small(input_);
+  if (input_.empty()) keep_if_small(input_);  // else the next request's first bytes are in it
   auto exchange =
       std::make_shared<ConnectionExchange>(std::move(request), std::move(body_lease_), answer_, shared_.internal_error);
   const Route& route = *match_.route;

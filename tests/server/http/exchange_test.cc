@@ -105,6 +105,33 @@ TEST_F(HttpExchange, Pipelined_BeyondTheBound_WaitsAndIsServed) {
   for (int i = 0; i < 200; ++i) ASSERT_EQ(client.response().body, "hello");
 }
 
+// The buffer that a body came through holds the next request too, and goes only once it is empty.
+TEST_F(HttpExchange, Pipelined_BehindALargeBody_IsServed) {
+  start();
+  const std::string body = "[\"" + std::string(40'000, 'x') + "\"]";
+  for (int i = 0; i < 20; ++i) {
+    HttpClient client = connect();
+    client.send(request_text("/echo", body) + request_text("/hello") + request_text("/echo", "[1]"));
+    EXPECT_TRUE(client.response().body == body);
+    ASSERT_EQ(client.response().body, "hello");
+    EXPECT_EQ(client.response().body, "[1]");
+  }
+}
+
+TEST_F(HttpExchange, Pipelined_ManySmallRequestsAtOnce_AreAllServed) {
+  options.max_header_bytes = 64 << 10;
+  start();
+  HttpClient client = connect();
+  constexpr int kMany = 800;
+  std::string ahead;
+  for (int i = 0; i < kMany; ++i) ahead += request_text("/hello");
+  ASSERT_GT(ahead.size(), size_t{32} << 10);
+  client.send(request_text("/park") + ahead);
+  parked.take()->respond(200, "text/plain", "first");
+  EXPECT_EQ(client.response().body, "first");
+  for (int i = 0; i < kMany; ++i) ASSERT_EQ(client.response().body, "hello");
+}
+
 TEST_F(HttpExchange, BodyInChunks_AndBlankLinesBefore) {
   start();
   EXPECT_EQ(ask("\r\n\r\nPOST /echo HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
