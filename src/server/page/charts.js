@@ -1,7 +1,10 @@
 // A chart: lines over the last minutes, in the elements that index.html has for it. Colours are the style sheet's.
 
-const WIDTH = 180; // of the drawing's own units: one a sample
+const WIDTH = 180; // in the drawing's own units
 const HEIGHT = 60;
+
+// How many samples fit: the last one is at the right edge.
+export const N_SAMPLES = 121;
 
 // The smallest of 1, 2, 5 times a power of ten that is not below.
 export function niceCeiling(value) {
@@ -19,7 +22,7 @@ function pathOf(values, max) {
       drawing = false;
       return;
     }
-    const x = WIDTH - values.length + i + 0.5;
+    const x = WIDTH - ((values.length - 1 - i) * WIDTH) / (N_SAMPLES - 1);
     const y = HEIGHT - (Math.min(value, max) / max) * (HEIGHT - 2) - 1;
     path += `${drawing ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(2)}`;
     if (!drawing && values[i + 1] == null) path += "h0.01"; // one alone is a dot

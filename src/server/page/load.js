@@ -1,10 +1,9 @@
-// The view of the server's load: /metrics, asked every second while somebody looks, drawn over three minutes.
+// The view of the server's load: /metrics, asked every second while somebody looks, drawn over two minutes.
 import { metricsText } from "./api.js";
-import { Chart } from "./charts.js";
+import { Chart, N_SAMPLES } from "./charts.js";
 import { increase, parseMetrics, quantileBetween } from "./metrics.js";
 
 const PERIOD_MS = 1000;
-const N_SAMPLES = 180;
 // Latencies are of what came in this time: one second holds too few for a 90th percentile.
 const LATENCY_WINDOW_MS = 15_000;
 
