@@ -250,6 +250,10 @@ describe("the page", { skip: reasonToSkip() }, () => {
     await page.keyboard.press("Escape");
     await sidebar.waitFor({ state: "hidden" });
     assert.equal(await page.evaluate(() => document.activeElement.id), "toggle-sidebar");
+    await page.getByRole("button", { name: "Conversations" }).tap();
+    await sidebar.waitFor();
+    await page.touchscreen.tap(340, 300); // beside it
+    await sidebar.waitFor({ state: "hidden" });
     assert.ok((await page.evaluate(() => document.documentElement.scrollWidth)) <= 360);
   });
 

@@ -220,8 +220,8 @@ function toggleLoad() {
   const shown = byId("load").hidden;
   localStorage.setItem(LOAD_SHOWN, String(shown));
   showLoad(shown);
-  if (shown) closeSidebar();
-  else byId("toggle-load").focus();
+  closeSidebar();
+  byId(shown ? "close-load" : "toggle-load").focus();
 }
 
 function toggleSidebar(open = byId("toggle-sidebar").getAttribute("aria-expanded") !== "true") {
@@ -273,6 +273,9 @@ document.addEventListener("keydown", onEscape);
 byId("stop").addEventListener("click", stop);
 byId("new-conversation").addEventListener("click", startConversation);
 byId("toggle-sidebar").addEventListener("click", () => toggleSidebar());
+document.querySelector("main").addEventListener("click", (event) => {
+  if (!byId("toggle-sidebar").contains(event.target)) closeSidebar(); // beside what is laid over it
+});
 byId("toggle-load").addEventListener("click", toggleLoad);
 byId("close-load").addEventListener("click", toggleLoad);
 byId("open-settings").addEventListener("click", () => {
