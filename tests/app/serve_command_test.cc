@@ -24,7 +24,9 @@ using testing::SpateProcess;
 // The bundled model, on a free port.
 class Serving {
  public:
-  Serving() : process({"serve", "--port", "0", "--device", "cpu", "--max-seqs", "4", "--ctx", "1024"}) {
+  Serving()
+      : process({"serve", "--port", "0", "--device", "cpu", "--max-seqs", "4", "--ctx", "1024", "--drain-seconds",
+                 "1000"}) {
     std::string line;
     while (!line.ends_with('\n')) {
       const std::string more = process.read_some();
@@ -59,7 +61,7 @@ class Serving {
 TEST(ServeCommand, Sigterm_LetsStreamsEndAndExitsWith0) {
   Serving serving;
   EXPECT_EQ(serving.health(), R"({"status":"ok"})");
-  HttpClient client = serving.stream(100);
+  HttpClient client = serving.stream(40);
   serving.process.send_signal(SIGTERM);
   std::string rest;
   for (std::string chunk = client.chunk(); !chunk.empty(); chunk = client.chunk()) rest += chunk;
