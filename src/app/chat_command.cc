@@ -32,6 +32,7 @@ struct ChatCommandOptions {
   int context = 0;     // 0: what the model was trained on, at most kDefaultContext
   std::vector<std::string> stop;
   bool drop_oldest = false;
+  bool commands = false;
   bool no_history = false;
   ChatOptions chat;
   SamplingOptions sampling;
@@ -66,7 +67,11 @@ Result<void> converse(const ChatCommandOptions& options, ChatSession& session, c
   if (interactive)
     StandardOutput().write(
         fmt::format("{}, a window of {} tokens. /help lists the commands.\n", escape_control(model), session.window()));
-  return ChatLoop(session, *input, signals, {.interactive = interactive, .drop_oldest = options.drop_oldest}).run();
+  // What is piped in may come from anywhere, and a line of it should not write files.
+  const bool commands = options.commands || isatty(STDIN_FILENO) != 0;
+  return ChatLoop(session, *input, signals,
+                  {.interactive = interactive, .commands = commands, .drop_oldest = options.drop_oldest})
+      .run();
 }
 
 Result<void> chat(const ChatCommandOptions& options) {
@@ -104,6 +109,9 @@ Action setup_chat(CLI::App& parser) {
       "end an answer where this text appears, without printing it; may be repeated");
   parser.add_flag("--drop-oldest", options->drop_oldest,
                   "when the window is full, drop the oldest turns without asking");
+  parser.add_flag("--commands", options->commands,
+                  "obey lines that begin with / (/save, /load, ...; /help lists them) also where they do not come from "
+                  "a terminal; by default such lines are messages there");
   parser.add_flag("--no-history", options->no_history,
                   "keep nothing of what is typed; by default it goes to spate/chat_history under XDG_STATE_HOME "
                   "(~/.local/state), for recall");

@@ -20,7 +20,7 @@ constexpr std::string_view kHelp =
     "/system [TEXT]   show or set the system message; /system - removes it\n"
     "/reset           forget the conversation, but not the system message\n"
     "/drop [N]        forget its oldest turn, or the N oldest\n"
-    "/save FILE       write the conversation as JSON; /save! replaces another file\n"
+    "/save FILE       write the conversation as JSON, for you alone; /save! replaces another file\n"
     "/load FILE       go on with a conversation that was saved\n"
     "/stats           tokens and speed\n"
     "/quit            end; so does Ctrl-D, or Ctrl-C twice\n"
@@ -28,6 +28,9 @@ constexpr std::string_view kHelp =
     "Ctrl-C stops an answer. //TEXT sends /TEXT as a message.\n";
 
 constexpr std::string_view kPrompt = "> ", kMorePrompt = ". ";
+
+// Of a conversation that is loaded: far above any window, far below what would fill the memory as values.
+constexpr uint64_t kMaxSavedBytes = uint64_t{64} << 20;
 
 std::string_view trimmed(std::string_view text) {
   const size_t begin = text.find_first_not_of(" \t\r\n");
@@ -82,7 +85,7 @@ Result<void> ChatLoop::run() {
     interrupted_before = false;
     if (trimmed(line.text).empty()) continue;
     input_.remember(line.text);
-    SPATE_TRY(const Next next, is_command(line.text) ? obey(line.text) : take_turn(line.text));
+    SPATE_TRY(const Next next, options_.commands&& is_command(line.text) ? obey(line.text) : take_turn(line.text));
     if (next == Next::kQuit) break;
   }
   return out_.finish();
@@ -135,7 +138,7 @@ Result<ChatLoop::Next> ChatLoop::obey(const std::string& line) {
 }
 
 Result<ChatLoop::Next> ChatLoop::take_turn(const std::string& line) {
-  const std::string message = is_escaped(line) ? line.substr(1) : line;
+  const std::string message = options_.commands && is_escaped(line) ? line.substr(1) : line;
   const Result<bool> room = make_room(message);
   if (!room) {
     if (!options_.interactive) return room.error();
@@ -176,7 +179,8 @@ void ChatLoop::show_end(const ChatSession::Answer& answer) {
     say(answer.generation.text.empty() ? "(stopped; the message is forgotten)\n" : "(stopped)\n");
   if (finish.reason != FinishReason::kLength) return;
   if (answer.window_full)
-    say(fmt::format("(the window of {} tokens is full, and the answer cut; /drop makes room)\n", session_.window()));
+    say(fmt::format("(the window of {} tokens is full, and the answer cut{})\n", session_.window(),
+                    options_.commands ? "; /drop makes room" : ""));
   else
     say(fmt::format("(cut after {} tokens, as -n says)\n", answer.generation.tokens.size()));
 }
@@ -197,7 +201,8 @@ Result<bool> ChatLoop::make_room(const std::string& message) {
     say(fmt::format("({}; dropped {})\n", full, drop));
   } else if (!options_.interactive) {
     return Error::out_of_resources(
-        fmt::format("{}; it would fit without {}: /drop {}, or --drop-oldest", full, drop, *fit.n_drop));
+        fmt::format("{}; it would fit without {}: {}--drop-oldest", full, drop,
+                    options_.commands ? fmt::format("/drop {}, or ", *fit.n_drop) : std::string()));
   } else {
     SPATE_TRY(const bool agreed, ask(fmt::format("({})\nDrop {}? [Y/n] ", full, drop)));
     if (!agreed) {
@@ -257,7 +262,7 @@ Result<void> ChatLoop::save(const std::string& path, bool replace) {
   std::error_code ignored;
   if (!replace && path != file_ && std::filesystem::exists(path, ignored))
     return Error::usage(fmt::format("{} exists; /save! replaces it", quote(path)));
-  SPATE_TRY(AtomicFile file, AtomicFile::create(path));
+  SPATE_TRY(AtomicFile file, AtomicFile::create_private(path));
   SPATE_TRY_VOID(file.write(session_.conversation().to_json().dump(1) + "\n"));
   SPATE_TRY_VOID(file.commit());
   file_ = path;
@@ -268,7 +273,7 @@ Result<void> ChatLoop::save(const std::string& path, bool replace) {
 Result<void> ChatLoop::load(const std::string& path) {
   if (path.empty()) return Error::usage("/load needs the name of a file");
   if (path == "-") return Error::usage("/load takes a file; standard input holds the messages");
-  SPATE_TRY(const std::string text, read_file(path));
+  SPATE_TRY(const std::string text, read_regular_file(path, kMaxSavedBytes));
   SPATE_TRY(const chat::Json json, chat::parse_json(text, path));
   Result<chat::Conversation> conversation = chat::Conversation::from_json(json);
   if (!conversation) return Error::usage(fmt::format("{}: {}", path, conversation.error().message));

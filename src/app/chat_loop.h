@@ -13,6 +13,7 @@ namespace spate::app {
 
 struct ChatLoopOptions {
   bool interactive = false;  // somebody sits at a terminal: prompts, questions, answers made safe to show
+  bool commands = false;     // lines that begin with a slash are commands; otherwise they are messages like all others
   bool drop_oldest = false;  // when the window is full, drop the oldest turns without asking
 };
 

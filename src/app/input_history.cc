@@ -41,6 +41,9 @@ std::string unescaped(std::string_view line) {
   return entry;
 }
 
+// Programs side by side may let the file grow beyond what one would keep; this much it never comes to.
+constexpr uint64_t kMaxFileBytes = uint64_t{64} << 20;
+
 // A file descriptor that closes itself.
 class Descriptor {
  public:
@@ -95,22 +98,23 @@ Result<InputHistory> InputHistory::open(std::string path) {
     if ((status.st_mode & 077) != 0 && fchmod(file.get(), 0600) != 0)
       return Error::io(history.path_, fmt::format("others can read it: {}", std::strerror(errno)));
   }
-  SPATE_TRY(const std::string text, read_file(history.path_));
+  SPATE_TRY(const std::string text, read_regular_file(history.path_, kMaxFileBytes));
   for (size_t begin = 0; begin < text.size();) {
     const size_t end = std::min(text.find('\n', begin), text.size());
     std::string entry = sanitize_utf8(unescaped(std::string_view(text).substr(begin, end - begin)));
     if (!entry.empty()) history.entries_.push_back(std::move(entry));
     begin = end + 1;
   }
-  if (history.entries_.size() > kMaxEntries) {
-    history.entries_.erase(history.entries_.begin(), history.entries_.end() - kMaxEntries);
-    const Descriptor file(open_private(history.path_, O_WRONLY | O_TRUNC));
-    if (file.get() < 0) return Error::io(history.path_, std::strerror(errno));
-    std::string lines;
-    for (const std::string& entry : history.entries_) lines += escaped(entry);
-    SPATE_TRY_VOID(write_all(file.get(), lines, history.path_));
-  }
+  if (history.entries_.size() > kMaxEntries) SPATE_TRY_VOID(history.trim());
   return history;
+}
+
+// Beside the file and then in its place: what ends the program or fills the disk costs no entry.
+Result<void> InputHistory::trim() {
+  entries_.erase(entries_.begin(), entries_.end() - kMaxEntries);
+  SPATE_TRY(AtomicFile file, AtomicFile::create_private(path_));
+  for (const std::string& entry : entries_) SPATE_TRY_VOID(file.write(escaped(entry)));
+  return file.commit();
 }
 
 Result<void> InputHistory::add(std::string_view entry) {

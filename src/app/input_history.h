@@ -30,6 +30,8 @@ class InputHistory {
  private:
   explicit InputHistory(std::string path) : path_(std::move(path)) {}
 
+  Result<void> trim();
+
   std::string path_;
   std::vector<std::string> entries_;
 };

@@ -124,6 +124,8 @@ class TerminalInput final : public LineInput {
   // 1: a character; 0: the end; -1: reading is to stop.
   static int get_character(EditLine* edit, wchar_t* out) {
     TerminalInput& input = self(edit);
+    // A signal broke off a pasted text, and with that the line.
+    if (input.outcome_ != InputLine::Kind::kEnd || input.error_ != 0) return -1;
     std::string bytes;
     for (;;) {
       char byte = 0;
@@ -141,8 +143,6 @@ class TerminalInput final : public LineInput {
   // False: the end, a signal or an error, and outcome_ and error_ say which.
   bool next_byte(char& byte) {
     while (unread_.empty()) {
-      // A paste that was cut short has seen the signal already.
-      if (signals_.terminated()) return stop(InputLine::Kind::kTerminated);
       const bool readable = signals_.wait_readable(STDIN_FILENO);
       if (signals_.terminated()) return stop(InputLine::Kind::kTerminated);
       if (signals_.take_interrupt()) return stop(InputLine::Kind::kInterrupted);
@@ -182,7 +182,10 @@ class TerminalInput final : public LineInput {
     bool too_long = false;
     char byte = 0;
     while (!text.ends_with(kPasteEnd)) {
-      if (!input.next_byte(byte)) return CC_ERROR;
+      if (!input.next_byte(byte)) {
+        input.typed_ += text;
+        return CC_ERROR;
+      }
       text += byte;
       // What cannot be taken must not be taken for keys either.
       if (text.size() <= kMaxPasteBytes) continue;

@@ -2,9 +2,12 @@
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "app/subprocess.h"
 #include "base/file.h"
@@ -21,8 +24,14 @@ using ::testing::MatchesRegex;
 using ::testing::Not;
 
 Finished chat(std::vector<std::string> arguments, std::string_view standard_input) {
-  arguments.insert(arguments.begin(), {"chat", "--temperature", "0", "-n", "8"});
+  arguments.insert(arguments.begin(), {"chat", "--commands", "--temperature", "0", "-n", "8"});
   return run_spate(arguments, standard_input);
+}
+
+std::vector<std::string> endless_chat() {
+  std::vector<std::string> arguments = endless_answers();
+  arguments.insert(arguments.begin(), {"chat", "--temperature", "0"});
+  return arguments;
 }
 
 json saved(const std::string& path) {
@@ -115,6 +124,30 @@ TEST(Chat, Commands) {
   EXPECT_THAT(finished.err, HasSubstr("(no system message)\nBe brief.\n(no system message)\n"));
 }
 
+TEST(Chat, WithoutCommands_LinesThatBeginWithASlashAreMessages) {
+  const TemporaryFolder folder;
+  const std::string path = folder.path("conversation.json");
+  const Finished plain =
+      run_spate({"chat", "--temperature", "0", "-n", "8"}, "/save " + path + "\n/quit\n//x\n/nothing\n");
+  EXPECT_EQ(plain.exit_code, 0) << plain.err;
+  EXPECT_FALSE(std::filesystem::exists(path));
+  EXPECT_EQ(std::count(plain.out.begin(), plain.out.end(), '\n'), 4);
+  // Every byte of a line is the message's.
+  const Finished escaped = chat({}, "//save " + path + "\n//quit\n///x\n//nothing\n/save " + path + "\n");
+  EXPECT_EQ(escaped.out, plain.out);
+  const json messages = saved(path);
+  ASSERT_EQ(messages.size(), 8u);
+  EXPECT_EQ(messages[0].at("content"), "/save " + path);
+  EXPECT_EQ(messages[4].at("content"), "//x");
+}
+
+TEST(Chat, WithoutCommands_NoneIsSuggested) {
+  const Finished full = run_spate({"chat", "--temperature", "0", "-n", "8", "--ctx", "64"},
+                                  "Tell me about the river.\nAnd the sea?\nAnd the hills?\n");
+  EXPECT_EQ(full.exit_code, 6);
+  EXPECT_THAT(full.err, HasSubstr("the oldest 1 of 2 turns: --drop-oldest\n"));
+}
+
 TEST(Chat, TwoSlashes_SendAMessageThatBeginsWithOne) {
   const TemporaryFolder folder;
   const std::string path = folder.path("conversation.json");
@@ -135,6 +168,55 @@ TEST(Chat, Save_ReplacesNoOtherFile) {
   EXPECT_EQ(read_file(path).value(), "precious");
   EXPECT_EQ(chat({}, "/save! " + path + "\n/save " + path + "\n").exit_code, 0);
   EXPECT_EQ(saved(path), json::array());
+}
+
+TEST(Chat, Save_IsForTheOwnerAlone) {
+  const TemporaryFolder folder;
+  const std::string path = folder.path("conversation.json");
+  std::ofstream(path) << "for all to see";
+  ASSERT_EQ(chmod(path.c_str(), 0644), 0);
+  ASSERT_EQ(chat({}, "/save! " + path + "\n/save " + folder.path("new.json") + "\n").exit_code, 0);
+  for (const std::string& each : {path, folder.path("new.json")}) {
+    struct stat status = {};
+    ASSERT_EQ(stat(each.c_str(), &status), 0);
+    EXPECT_EQ(status.st_mode & 0777, 0600u) << each;
+  }
+}
+
+TEST(Chat, SaveThatFails_LeavesTheOldFileAndNothingElse) {
+  const TemporaryFolder folder;
+  const std::string path = folder.path("conversation.json");
+  ASSERT_EQ(chat({}, "/system Be brief.\n/save " + path + "\n").exit_code, 0);
+  const std::string before = read_file(path).value();
+  std::ofstream(folder.path("input")) << "/load " + path + "\n/system " + std::string(100'000, 'x') + "\n/save " + path;
+  // As on a full disk: no file may grow beyond some blocks.
+  const std::string command = "trap '' XFSZ; ulimit -f 8; exec '" SPATE_EXECUTABLE "' chat --commands <" +
+                              folder.path("input") + " >/dev/null 2>" + folder.path("error");
+  EXPECT_EQ(WEXITSTATUS(std::system(command.c_str())), 3);
+  EXPECT_THAT(read_file(folder.path("error")).value(),
+              MatchesRegex("\\(loaded 0 turns\\)\nspate: [^\n]*cannot be written: File too large\n"));
+  EXPECT_EQ(read_file(path).value(), before);
+  const std::filesystem::directory_iterator left(folder.path("."));
+  EXPECT_EQ(std::distance(begin(left), end(left)), 3) << "conversation, input, error";
+}
+
+TEST(Chat, Load_TakesFilesOfABoundedSizeOnly) {
+  const TemporaryFolder folder;
+  ASSERT_EQ(mkfifo(folder.path("fifo").c_str(), 0600), 0);
+  std::ofstream(folder.path("large")).flush();
+  ASSERT_EQ(truncate(folder.path("large").c_str(), (64 << 20) + 1), 0);
+  const struct {
+    std::string path, what;
+  } cases[] = {{folder.path("fifo"), "is not a regular file"},
+               {folder.path("."), "is not a regular file"},
+               {"/dev/zero", "is not a regular file"},
+               {folder.path("large"), "has more than 64 MiB"}};
+  for (const auto& c : cases) {
+    const Finished finished = chat({}, "/load " + c.path + "\n");
+    EXPECT_EQ(finished.exit_code, 3) << c.path;
+    EXPECT_THAT(finished.err, MatchesRegex("spate: [^\n]*\n"));
+    EXPECT_THAT(finished.err, HasSubstr(c.path + ": " + c.what));
+  }
 }
 
 TEST(Chat, WhatGoesWrong_EndsWithOneLineAndItsExitCode) {
@@ -190,7 +272,7 @@ TEST(Chat, ModelWithoutATemplate_SuggestsAFile) {
 
 TEST(Chat, Signals_EndItWithItsExitCode) {
   for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
-    SpateProcess process({"chat", "--temperature", "0"}, "Tell me about the river.\nAgain.\nAgain.\nAgain.\n");
+    SpateProcess process(endless_chat(), "Tell me about the river.\n");
     EXPECT_NE(process.read_some(), "");
     process.send_signal(signal);
     const Finished finished = process.finish();
@@ -213,7 +295,7 @@ TEST(Chat, ClosedStreams_AreErrors) {
 }
 
 TEST(Chat, ReaderThatLeaves_EndsItQuietly) {
-  SpateProcess process({"chat", "--temperature", "0"}, "Tell me about the river.\nAgain.\nAgain.\nAgain.\n");
+  SpateProcess process(endless_chat(), "Tell me about the river.\n");
   EXPECT_NE(process.read_some(), "");
   process.close_stdout();
   const Finished finished = process.finish();

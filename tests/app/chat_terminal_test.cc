@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <sys/stat.h>
 
+#include "app/subprocess.h"
 #include "app/terminal.h"
 #include "base/file.h"
 
@@ -73,7 +74,7 @@ TEST(ChatTerminal, AConversation) {
 }
 
 TEST(ChatTerminal, CtrlC_StopsTheAnswerAndNotTheProgram) {
-  ChatTerminal chat;
+  ChatTerminal chat(endless_answers());
   chat.send("Tell me about the river.");
   ASSERT_TRUE(chat.terminal->wait_for("\x1b[?2004l")) << "the message is being answered";
   chat.terminal->type(kCtrlC);
@@ -145,10 +146,12 @@ TEST(ChatTerminal, HugePaste_IsRefusedAndTheProgramGoesOn) {
 
 TEST(ChatTerminal, UnfinishedPaste_IsGivenUpByCtrlC) {
   ChatTerminal chat({"-n", "2"});
-  chat.terminal->type("\x1b[200~half");
-  usleep(50'000);
+  // More than a terminal holds: once all of it is typed, the program has taken in the beginning.
+  chat.terminal->type("typed\x1b[200~" + std::string(100'000, 'x'));
   chat.terminal->type(kCtrlC);
-  ASSERT_TRUE(chat.terminal->wait_for("\a")) << chat.terminal->screen();
+  ASSERT_TRUE(chat.terminal->wait_for("\x1b[?2004l")) << chat.terminal->screen();
+  ASSERT_TRUE(chat.terminal->wait_for("> ")) << chat.terminal->screen();
+  EXPECT_THAT(chat.terminal->screen(), Not(HasSubstr("(Ctrl-C again"))) << "there was something to give up";
   chat.send("whole");
   ASSERT_TRUE(chat.wait_for_prompt_after("(cut after 2 tokens")) << chat.terminal->screen();
   EXPECT_EQ(chat.messages().at(0).at("content"), "whole");
@@ -240,13 +243,18 @@ TEST(ChatTerminal, Resize_RedrawsTheLine) {
   ChatTerminal chat({"-n", "2"});
   chat.terminal->type("before ");
   ASSERT_TRUE(chat.terminal->wait_for("before"));
-  for (const auto& [rows, columns] : {std::pair{40, 120}, {1, 1}, {5, 10}, {24, 80}}) {
-    chat.terminal->resize(rows, columns);
-    usleep(20'000);
+  const struct {
+    int rows, columns;
+    const char* key;  // whose echo shows that the size before it was taken in
+  } sizes[] = {{40, 120, "w"}, {1, 1, "x"}, {5, 10, "y"}, {24, 80, "z"}};
+  for (const auto& size : sizes) {
+    chat.terminal->resize(size.rows, size.columns);
+    chat.terminal->type(size.key);
+    ASSERT_TRUE(chat.terminal->wait_for(size.key)) << chat.terminal->screen();
   }
-  chat.send("and after");
+  chat.send(" and after");
   ASSERT_TRUE(chat.wait_for_prompt_after("(cut after 2 tokens")) << chat.terminal->screen();
-  EXPECT_EQ(chat.messages().at(0).at("content"), "before and after");
+  EXPECT_EQ(chat.messages().at(0).at("content"), "before wxyz and after");
   EXPECT_EQ(chat.quit(), 0);
 }
 
@@ -255,7 +263,7 @@ TEST(ChatTerminal, StoppedAndResumed_GoesOnWithTheLine) {
   chat.terminal->type("before ");
   ASSERT_TRUE(chat.terminal->wait_for("before"));
   chat.terminal->send_signal(SIGSTOP);
-  usleep(20'000);
+  ASSERT_TRUE(chat.terminal->wait_stopped());
   chat.terminal->send_signal(SIGCONT);
   chat.send("and after");
   ASSERT_TRUE(chat.wait_for_prompt_after("(cut after 2 tokens")) << chat.terminal->screen();

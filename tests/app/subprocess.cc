@@ -115,6 +115,10 @@ Finished SpateProcess::finish() {
   return finished;
 }
 
+std::vector<std::string> endless_answers() {
+  return {"--ctx", "16384", "--log", "error", "--logit-bias", "16381=-inf", "--logit-bias", "16383=-inf"};
+}
+
 Finished run_spate(const std::vector<std::string>& arguments, std::string_view standard_input) {
   return SpateProcess(arguments, standard_input).finish();
 }

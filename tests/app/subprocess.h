@@ -37,6 +37,10 @@ class SpateProcess {
   int err_ = -1;  // the file its stderr goes to
 };
 
+// Arguments with which the demo model's answers do not end before something stops them: its end tokens are forbidden,
+// and the window holds more than a test waits for.
+std::vector<std::string> endless_answers();
+
 // From start to exit.
 Finished run_spate(const std::vector<std::string>& arguments, std::string_view standard_input = {});
 

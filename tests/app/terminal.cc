@@ -99,6 +99,11 @@ void Terminal::send_signal(int signal) {
   kill(pid_, signal);
 }
 
+bool Terminal::wait_stopped() {
+  int status = 0;
+  return waitpid(pid_, &status, WUNTRACED) == pid_ && WIFSTOPPED(status);
+}
+
 void Terminal::hang_up() {
   if (master_ >= 0) close(master_);
   master_ = -1;

@@ -26,6 +26,8 @@ class Terminal {
   const std::string& screen() const { return screen_; }
   void resize(int rows, int columns);
   void send_signal(int signal);
+  // Waits until a signal has stopped the program. False: it ended.
+  [[nodiscard]] bool wait_stopped();
   // Takes the terminal away.
   void hang_up();
   // Whether the terminal echoes what is typed and gives it out by lines, as a shell expects to find it.
