@@ -1,5 +1,6 @@
 // spate quantize: a model file in smaller types.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <chrono>
 #include <filesystem>
 #include <memory>
@@ -91,15 +92,18 @@ QuantizeError converted_error(const Report& report) {
   return error;
 }
 
-// By what each becomes, in the order of types.def; tensors that are copied count under the type that they keep.
+// By what each becomes; tensors that are copied count under the type that they keep. In the order of types.def, and
+// behind these the types that can only be copied.
 std::vector<std::pair<QuantType, Total>> totals_by_type(const Report& report) {
   std::vector<std::pair<QuantType, Total>> totals;
-  for (QuantType type : all_quant_types()) {
-    Total total;
-    for (size_t i = 0; i < report.plan.size(); ++i)
-      if (report.plan[i].type == type) total.add(report, i);
-    if (total.n_tensors > 0) totals.emplace_back(type, total);
+  for (QuantType type : all_quant_types()) totals.emplace_back(type, Total{});
+  for (size_t i = 0; i < report.plan.size(); ++i) {
+    const QuantType type = report.plan[i].type;
+    auto total = std::find_if(totals.begin(), totals.end(), [&](const auto& entry) { return entry.first == type; });
+    if (total == totals.end()) total = totals.emplace(total, type, Total{});
+    total->second.add(report, i);
   }
+  std::erase_if(totals, [](const auto& entry) { return entry.second.n_tensors == 0; });
   return totals;
 }
 

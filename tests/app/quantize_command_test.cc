@@ -70,6 +70,16 @@ TEST_F(QuantizeCommand, Text_HasSizesAndErrors) {
   EXPECT_THAT(finished.out, HasSubstr("RMS error 0."));
 }
 
+TEST_F(QuantizeCommand, Text_CountsEveryTensorAlsoOfTypesThatAreOnlyCopied) {
+  GgufWriter model = random_model({.n_layers = 2, .d_ff = 256, .types = {QuantType::kF16}});
+  const std::vector<std::byte> ids(4 * sizeof(int32_t));
+  model.add_tensor("ids", find_quant_traits(26)->type, {4}, ids);
+  ASSERT_TRUE(model.write(in_).ok());
+  const Finished finished = run_spate({"quantize", in_, out_, "Q8_0", "--force"});
+  ASSERT_EQ(finished.exit_code, 0) << finished.err;
+  EXPECT_THAT(finished.out, HasSubstr("I32         1 tensors                4 weights         16 B"));
+}
+
 TEST_F(QuantizeCommand, DryRun_ShowsThePlanAndWritesNothing) {
   const Finished finished =
       run_spate({"quantize", in_, out_, "q4_k_m", "--dry-run", "--tensor-type", "*attn_q*=iq4_nl"});
