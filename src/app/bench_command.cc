@@ -13,6 +13,7 @@
 #include "app/command.h"
 #include "app/gpu.h"
 #include "app/interrupt.h"
+#include "app/list_option.h"
 #include "app/load.h"
 #include "app/options.h"
 #include "app/progress_bar.h"
@@ -44,35 +45,9 @@ struct BenchCommandOptions {
   bool kernels = false;
   std::vector<QuantType> kernel_types;
   std::vector<int> kernel_tokens = {1, 2, 4, 8, 16, 32, 128, 512};
-  int kernel_mib = 256;
+  int kernel_mib = 0;  // 0: more than the device's caches hold
   std::vector<KernelShape> kernel_shapes = {{.n_rows = 8960, .n_cols = 1536}, {.n_rows = 1536, .n_cols = 8960}};
 };
-
-// Calls take(part) for the parts of "a,b,c"; a list names at least one thing and no part is empty.
-template <typename Take>
-void each_of_list(const std::string& name, const std::string& text, const Take& take) {
-  for (size_t begin = 0; begin <= text.size();) {
-    const size_t end = std::min(text.find(',', begin), text.size());
-    const std::string part = text.substr(begin, end - begin);
-    if (part.empty() || !take(part))
-      throw CLI::ValidationError(name, fmt::format("'{}' in '{}' is nothing that it takes", part, text));
-    begin = end + 1;
-  }
-}
-
-CLI::Option* add_list(CLI::App& parser, const std::string& name, std::vector<int>& values, int min, int max,
-                      const std::string& description) {
-  const auto parse = [&values, name, min, max](const std::string& text) {
-    values.clear();
-    each_of_list(name, text, [&](const std::string& part) {
-      const std::optional<int> number = parse_number<int>(part);
-      if (!number || *number < min || *number > max) return false;
-      values.push_back(*number);
-      return true;
-    });
-  };
-  return parser.add_option_function<std::string>(name, parse, description)->type_name("LIST");
-}
 
 bool add_test(const std::string& name, std::vector<BenchTest>& tests) {
   for (const BenchTest test : {BenchTest::kPrefill, BenchTest::kDecode, BenchTest::kMixed})
@@ -185,7 +160,8 @@ Result<void> bench_kernels(const BenchCommandOptions& options) {
                              .tokens = options.kernel_tokens,
                              .n_threads = cpu ? cpu->n_threads : 1,
                              .repeat = options.measure.repeat,
-                             .pass_bytes = int64_t{options.kernel_mib} << 20};
+                             .pass_bytes = {}};
+  if (options.kernel_mib > 0) kernels.pass_bytes = int64_t{options.kernel_mib} << 20;
   if (cpu && options.device.isa.empty())
     std::copy_if(std::begin(kAllIsas), std::end(kAllIsas), std::back_inserter(kernels.isas), isa_supported);
   else if (cpu)
@@ -261,7 +237,8 @@ void add_kernel_options(CLI::App& parser, BenchCommandOptions& options) {
   in_group(add_list(parser, "--kernel-tokens", options.kernel_tokens, 1, 1 << 16,
                     "tokens of a product; default 1,2,4,8,16,32,128,512"));
   in_group(add_number(parser, "--kernel-mib", options.kernel_mib, 1, 1 << 16,
-                      "MiB of weights that a pass reads, more than caches hold; default 256"));
+                      "MiB of weights that a pass reads, at least one matrix; default: more than caches hold, 256 on a "
+                      "CPU and 400 on a GPU"));
   in_group(parser
                .add_option_function<std::string>(
                    "--kernel-shapes",

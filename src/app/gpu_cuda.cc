@@ -60,7 +60,8 @@ Result<void> time_gpu_kernels(const DeviceOptions& options, const KernelBenchOpt
                                              .n_rows = static_cast<int>(shape.n_rows),
                                              .n_cols = static_cast<int>(shape.n_cols),
                                              .tokens = kernels.tokens,
-                                             .repeat = kernels.repeat};
+                                             .repeat = kernels.repeat,
+                                             .pass_bytes = kernels.pass_bytes};
       SPATE_TRY_VOID(cuda::time_matmul(timing, profile, [&](const cuda::MatmulTiming& timed) {
         goes_on = take({.isa = {},
                         .type = type,

@@ -11,6 +11,8 @@ namespace spate {
 
 namespace {
 
+constexpr int64_t kUncachedBytes = int64_t{256}
+                                   << 20;   // as much as the last-level caches of the largest processors hold
 constexpr double kPassMultiplyAdds = 1e10;  // a fraction of a second
 
 std::vector<std::byte> random_matrix(const QblockPool& pool, const KernelShape& shape, uint64_t seed) {
@@ -83,7 +85,8 @@ Result<void> time_cpu_kernels(const KernelBenchOptions& options, const std::func
   for (const KernelShape& shape : options.shapes)
     for (const QuantType type : options.types) {
       if (shape.n_cols % quant_traits(type).block_elems != 0) continue;
-      const std::vector<cpu::PackedMatrix> matrices = pack_matrices(type, shape, options.pass_bytes, pool);
+      const std::vector<cpu::PackedMatrix> matrices =
+          pack_matrices(type, shape, options.pass_bytes.value_or(kUncachedBytes), pool);
       for (const Isa isa : options.isas)
         for (const int n_tokens : options.tokens)
           if (!take(time_kernel(matrices, isa, n_tokens, options.repeat, pool)))

@@ -23,7 +23,7 @@ struct KernelBenchOptions {
   std::vector<int> tokens;
   int n_threads = 1;
   int repeat = 5;
-  int64_t pass_bytes = int64_t{256} << 20;  // of weights that a pass reads, more than caches hold
+  std::optional<int64_t> pass_bytes = {};  // of weights that a pass reads; none: more than the device's caches hold
 };
 
 struct KernelTiming {

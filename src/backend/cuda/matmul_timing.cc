@@ -19,6 +19,12 @@ constexpr int kMaxCopies = 64;
 // A matrix with more rows is an LM head, which is never decoded as a whole.
 constexpr int kMaxDecodedRows = 100'000;
 
+int copies_of(int64_t matrix_bytes, const std::optional<int64_t>& pass_bytes) {
+  // At least two by default: a matrix larger than any cache is still no step's only one.
+  const int least = pass_bytes ? 1 : 2;
+  return static_cast<int>(std::clamp<int64_t>(pass_bytes.value_or(kUncachedBytes) / matrix_bytes, least, kMaxCopies));
+}
+
 // Everything a product of one shape works on.
 class Bench {
  public:
@@ -51,7 +57,7 @@ Bench::Bench(const MatmulTimingOptions& options, const DeviceProfile& profile)
     : options_(options),
       profile_(profile),
       matrix_bytes_(packed_bytes(options.type, options.n_rows, options.n_cols)),
-      n_copies_(static_cast<int>(std::clamp<int64_t>(kUncachedBytes / matrix_bytes_, 2, kMaxCopies))) {
+      n_copies_(copies_of(matrix_bytes_, options.pass_bytes)) {
   if (Result<std::unique_ptr<Gemm>> gemm = Gemm::open(); gemm) gemm_ = std::move(*gemm);
   const int max_tokens = *std::max_element(options.tokens.begin(), options.tokens.end());
   const int decoded_rows = options.n_rows > kMaxDecodedRows ? kTileRows : options.n_rows;
