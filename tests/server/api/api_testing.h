@@ -185,6 +185,11 @@ class ApiFixture : public ::testing::Test {
  protected:
   using ExchangePtr = std::shared_ptr<FakeExchange>;
 
+  // An exchange that is open holds its job, which holds it.
+  ~ApiFixture() override {
+    for (const ExchangePtr& exchange : exchanges_) exchange->close();
+  }
+
   // Calls the handler of the first row that fits, as the transport does.
   ExchangePtr ask(const std::string& method, const std::string& path, std::string body = {}, int key_index = -1) {
     if (routes_.empty()) routes_ = api::api_routes(serving, options);
@@ -200,6 +205,7 @@ class ApiFixture : public ::testing::Test {
       if (prefix ? !path.starts_with(fixed) : path != fixed) continue;
       if (prefix) request.path_rest = path.substr(fixed.size());
       auto exchange = std::make_shared<FakeExchange>(std::move(request));
+      exchanges_.push_back(exchange);
       route.handler(exchange);
       return exchange;
     }
@@ -215,6 +221,7 @@ class ApiFixture : public ::testing::Test {
 
  private:
   std::vector<http::Route> routes_;
+  std::vector<ExchangePtr> exchanges_;
 };
 
 }  // namespace spate::testing
