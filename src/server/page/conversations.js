@@ -14,7 +14,7 @@ export function newConversation(settings) {
 export function loadConversation(id) {
   try {
     const conversation = JSON.parse(localStorage.getItem(PREFIX + id));
-    return Array.isArray(conversation?.messages) ? conversation : null;
+    return Array.isArray(conversation?.messages) ? { title: "", settings: {}, ...conversation, id } : null;
   } catch {
     return null;
   }
