@@ -109,7 +109,7 @@ class CpuExecutor final : public HostExecutor {
   int n_tokens_ = 0;
   std::vector<int32_t> seq_;       // [max_step_tokens] sequence of each token
   std::vector<int32_t> position_;  // [max_step_tokens]
-  std::vector<float> cos_sin_;     // [max_step_tokens, rotary_dim / 2, 2]
+  std::vector<float> cos_sin_;     // [max_step_tokens, 2, rotary_dim / 2]
   std::vector<float> x_;           // [max_step_tokens, d_model] the residual stream
   std::vector<float> normed_;      // [max_step_tokens, d_model]
   std::vector<float> q_;           // [max_step_tokens, q_dim]
@@ -182,8 +182,8 @@ void CpuExecutor::prepare(const StepBatch& batch) {
     float* out = &cos_sin_[t * n_pairs * 2];
     for (int i = 0; i < n_pairs; ++i) {
       const double angle = static_cast<double>(position_[t]) * frequencies_[i];
-      out[2 * i] = static_cast<float>(std::cos(angle) * spec_.rope.magnitude);
-      out[2 * i + 1] = static_cast<float>(std::sin(angle) * spec_.rope.magnitude);
+      out[i] = static_cast<float>(std::cos(angle) * spec_.rope.magnitude);
+      out[n_pairs + i] = static_cast<float>(std::sin(angle) * spec_.rope.magnitude);
     }
   });
   plan_.make(batch, spec_.n_kv_heads, spec_.gqa_group(), spec_.head_dim, pool_.size());

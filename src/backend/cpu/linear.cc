@@ -1,6 +1,8 @@
 #include "backend/cpu/linear.h"
 
 #include <algorithm>
+#include <array>
+#include <atomic>
 
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -161,11 +163,43 @@ void run_panels(PanelKernel kernel, const LinearJob& job, int64_t begin, int64_t
   }
 }
 
-// Enough chunks that a thread which was held up leaves little for the others to wait for; consecutive panels, so that
-// the processor's prefetching runs on from one to the next.
-int64_t panels_of_chunk(int64_t n_panels, int n_threads) {
-  constexpr int kChunksPerThread = 8;
-  return std::max<int64_t>(1, n_panels / (int64_t{kChunksPerThread} * n_threads));
+// Few enough panels that at the end no thread waits long for another; but where a block of activations takes turns with
+// another in the second-level cache, enough to share it.
+int64_t panels_of_chunk(int64_t n_panels, int n_tokens, int n_threads) {
+  const int64_t chunks_per_thread = n_tokens <= kTokenBlock ? 64 : 8;
+  return std::max<int64_t>(1, n_panels / (chunks_per_thread * n_threads));
+}
+
+// One thread's chunks, of which other threads take some once they have none.
+struct alignas(64) Share {
+  std::atomic<int64_t> next;
+  int64_t end;
+};
+
+// fn(begin, end) over [0, n_items) in chunks of `grain`. A thread's chunks follow one another, so that what it fetches
+// ahead is its own: with chunks handed out in turn, each began by waiting for memory.
+template <typename Fn>
+void run_shares(ThreadPool& pool, int64_t n_items, int64_t grain, const Fn& fn) {
+  constexpr int kMaxThreads = 64;
+  const int n_threads = pool.size();
+  if (n_threads == 1 || n_threads > kMaxThreads || n_items <= grain)
+    return pool.parallel_for(n_items, grain, [&](int, int64_t begin, int64_t end) { fn(begin, end); });
+  const int64_t n_chunks = (n_items + grain - 1) / grain;
+  std::array<Share, kMaxThreads> shares;
+  for (int i = 0; i < n_threads; ++i) {
+    shares[i].next.store(n_chunks * i / n_threads, std::memory_order_relaxed);
+    shares[i].end = n_chunks * (i + 1) / n_threads;
+  }
+  pool.run([&](int thread) {
+    for (int i = 0; i < n_threads; ++i) {
+      Share& share = shares[(thread + i) % n_threads];
+      for (;;) {
+        const int64_t chunk = share.next.fetch_add(1, std::memory_order_relaxed);
+        if (chunk >= share.end) break;
+        fn(chunk * grain, std::min((chunk + 1) * grain, n_items));
+      }
+    }
+  });
 }
 
 }  // namespace
@@ -173,10 +207,12 @@ int64_t panels_of_chunk(int64_t n_panels, int n_threads) {
 void run_linear(ThreadPool& pool, Isa isa, std::span<const LinearJob> jobs) {
   const LinearKernels& kernels = linear_kernels(isa);
   int64_t n_panels = 0;
+  int n_tokens = 0;
   bool tiles = false;
   for (const LinearJob& job : jobs) {
     check_job(job);
     n_panels += job.weight->n_panels();
+    n_tokens = std::max(n_tokens, job.input.n_tokens);
     tiles = tiles || job.input.tiles.tiles != nullptr;
   }
   const auto run_job = [&](const LinearJob& job, int64_t begin, int64_t end) {
@@ -187,8 +223,9 @@ void run_linear(ThreadPool& pool, Isa isa, std::span<const LinearJob> jobs) {
     else
       run_panels(kernels.kernel_for(type), job, begin, end);
   };
-  const int64_t grain = tiles ? panels_of_tile_chunk(n_panels, pool.size()) : panels_of_chunk(n_panels, pool.size());
-  pool.parallel_for(n_panels, grain, [&](int, int64_t begin, int64_t end) {
+  const int64_t grain =
+      tiles ? panels_of_tile_chunk(n_panels, pool.size()) : panels_of_chunk(n_panels, n_tokens, pool.size());
+  run_shares(pool, n_panels, grain, [&](int64_t begin, int64_t end) {
     for (const LinearJob& job : jobs) {
       const int64_t n = job.weight->n_panels();
       if (begin < n && end > 0) run_job(job, std::max<int64_t>(begin, 0), std::min(end, n));

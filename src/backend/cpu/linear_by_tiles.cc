@@ -118,10 +118,10 @@ Activations run_gated(ThreadPool& pool, Isa isa, const GatedJob& job, Activation
   uint16_t* tiles = out.tile_memory(n_tokens, n_cols);
   const int64_t n_token_tiles = token_tiles_of(n_tokens), n_steps = n_cols / kTileColumns;
 
-  // A panel is 16 columns of the result and a K block of it 256: a chunk is a whole one, or a half or a quarter where
-  // there are many threads.
-  int64_t chunk = kTileSteps;
-  while (chunk > kTileSteps / 4 && n_steps / chunk < 4 * pool.size()) chunk /= 2;
+  // Two panels are a step of the result. A chunk divides a K block, and is small where there are many threads.
+  static_assert(kTileSteps % (kTilePanels / 2) == 0 && kTilePanels % 8 == 0);
+  int64_t chunk = kTilePanels / 2;
+  while (chunk > kTilePanels / 8 && n_steps / chunk < 4 * pool.size()) chunk /= 2;
   pool.parallel_for((n_steps + chunk - 1) / chunk, 1, [&](int, int64_t begin, int64_t end) {
     thread_local Scratch gate_panels, up_panels, gate_scratch, up_scratch;
     float* gate_sums = gate_scratch.at_least<float>(kSumsElems);

@@ -199,9 +199,9 @@ void or_bits(const uint8_t (&plane)[64], int row, Bytes* codes, Groups<g...>) {
   ((codes[g] = or_bytes(codes[g], field<g, to, 1>(bits))), ...);
 }
 
-// codes[8]
+// codes[8]. Inlined: out of line, its results would go through memory.
 template <typename F>
-void decode_codes(const PanelCodes<F::kBits>& stored, int row, Bytes* codes) {
+[[gnu::always_inline]] inline void decode_codes(const PanelCodes<F::kBits>& stored, int row, Bytes* codes) {
   constexpr Groups<0, 1, 2, 3, 4, 5, 6, 7> kAll;
   if constexpr (F::kBits == 2) {
     pairs(stored.pairs, row, codes, kAll);

@@ -59,7 +59,8 @@ struct AttentionItem {
 struct OpTable {
   // out[n] = x / sqrt(mean(x^2) + epsilon) * weight. RMSNorm (Zhang and Sennrich 2019). out may be x.
   void (*rms_norm)(const float* x, const float* weight, float epsilon, int n, float* out);
-  // Rotates the first rotary_dim elements of `head` in place; cos_sin[rotary_dim / 2][2]. Pairs as RopeStyle says.
+  // Rotates the first rotary_dim elements of `head` in place; cos_sin[2][rotary_dim / 2], the cosines first. Pairs as
+  // RopeStyle says.
   void (*rope_norm)(float* head, const float* cos_sin, int rotary_dim);
   void (*rope_neox)(float* head, const float* cos_sin, int rotary_dim);
   // Writes one token's keys and values, k and v [n_kv_heads, head_dim], at place `offset` of a page.

@@ -56,19 +56,27 @@ inline void rms_norm(const float* x, const float* weight, float epsilon, int n, 
   }
 }
 
-inline void rotate_pair(float& a, float& b, const float* cos_sin) {
+inline void rotate_pair(float& a, float& b, float cos, float sin) {
   const float x = a, y = b;
-  a = x * cos_sin[0] - y * cos_sin[1];
-  b = x * cos_sin[1] + y * cos_sin[0];
+  a = x * cos - y * sin;
+  b = x * sin + y * cos;
 }
 
 inline void rope_norm(float* head, const float* cos_sin, int rotary_dim) {
-  for (int i = 0; i < rotary_dim / 2; ++i) rotate_pair(head[2 * i], head[2 * i + 1], cos_sin + 2 * i);
+  const float *cos = cos_sin, *sin = cos_sin + rotary_dim / 2;
+  for (int i = 0; i < rotary_dim / 2; ++i) rotate_pair(head[2 * i], head[2 * i + 1], cos[i], sin[i]);
 }
 
 inline void rope_neox(float* head, const float* cos_sin, int rotary_dim) {
   const int half = rotary_dim / 2;
-  for (int i = 0; i < half; ++i) rotate_pair(head[i], head[i + half], cos_sin + 2 * i);
+  const float *cos = cos_sin, *sin = cos_sin + half;
+  int i = 0;
+  for (; i + kLanes <= half; i += kLanes) {
+    const F32x16 x = load(head + i), y = load(head + half + i), c = load(cos + i), s = load(sin + i);
+    store(head + i, x * c - y * s);
+    store(head + half + i, x * s + y * c);
+  }
+  for (; i < half; ++i) rotate_pair(head[i], head[i + half], cos[i], sin[i]);
 }
 
 inline void store_kv(const float* k, const float* v, const KvLayout& layout, uint16_t* page, int offset) {
