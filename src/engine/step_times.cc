@@ -7,8 +7,13 @@
 namespace spate {
 namespace {
 
-constexpr double kKeep = 0.9;          // of the sums behind the cost of a token, with each step
-constexpr double kKeepLongest = 0.98;  // of the longest chunk: halves in 34 steps
+constexpr double kKeep = 0.9;       // of the sums behind a cost, with each step of that length
+constexpr double kBelieve = 0.998;  // of costs, with each step of another length: halves in 350 steps
+
+// The power of two above a number of tokens: 2^(result - 1) < n_tokens <= 2^result.
+int length_of(int n_tokens) {
+  return std::bit_width(static_cast<unsigned>(n_tokens - 1));
+}
 
 }  // namespace
 
@@ -34,26 +39,53 @@ void StepTimes::record(int n_decodes, int n_prompt_tokens, double seconds) {
     samples.n_mixed_since = 0;
     return;
   }
-  const bool is_mixed = n_decodes > 0;
-  if (was_mixed_ && !is_mixed) return;
-  if (is_mixed && !was_mixed_) cost_seconds_ = cost_tokens_ = longest_chunk_ = 0;
-  was_mixed_ = is_mixed;
-  if (is_mixed) ++decodes_[index(n_decodes)].n_mixed_since;
-  const double decode = is_mixed ? decode_seconds(n_decodes) : 0;
-  cost_seconds_ = kKeep * cost_seconds_ + std::max(seconds - decode, 0.0);
-  cost_tokens_ = kKeep * cost_tokens_ + n_prompt_tokens;
-  longest_chunk_ = std::max(kKeepLongest * longest_chunk_, static_cast<double>(n_prompt_tokens));
+  if (n_decodes > 0) ++decodes_[index(n_decodes)].n_mixed_since;
+  const double decode = n_decodes > 0 ? decode_seconds(n_decodes) : 0;
+  record_prompt(n_prompt_tokens, std::max(seconds - decode, 0.0), n_decodes > 0);
+}
+
+void StepTimes::record_prompt(int n_tokens, double seconds, bool is_mixed) {
+  Cost& cost = costs_[static_cast<size_t>(length_of(n_tokens))];
+  if (cost.is_mixed && !is_mixed) return;
+  if (is_mixed) {
+    for (Cost& other : costs_)
+      if (&other != &cost) other.seconds *= kBelieve;
+    if (!cost.is_mixed) cost = {.is_mixed = true};
+  }
+  cost.seconds = kKeep * cost.seconds + seconds;
+  cost.tokens = kKeep * cost.tokens + n_tokens;
+}
+
+// What is known of chunks of up to 2^length tokens, or else of longer, or else of half as long ones; null: nothing.
+const StepTimes::Cost* StepTimes::cost_of(int length) const {
+  for (int known = length; known < kLengths; ++known)
+    if (costs_[static_cast<size_t>(known)].tokens > 0) return &costs_[static_cast<size_t>(known)];
+  const Cost& shorter = costs_[static_cast<size_t>(std::max(length - 1, 0))];
+  return shorter.tokens > 0 ? &shorter : nullptr;
+}
+
+double StepTimes::prompt_cost(int n_prompt_tokens) const {
+  const Cost* cost = cost_of(length_of(n_prompt_tokens));
+  return cost != nullptr ? cost->seconds / cost->tokens : 0;
 }
 
 int StepTimes::n_prompt_tokens_beside(int n_decodes) const {
   if (limit_ <= 0) return INT_MAX;
   const Samples& samples = decodes_[index(n_decodes)];
   if (samples.n < kFewestSamples || samples.n_mixed_since >= kFreshSteps) return 0;
-  if (cost_tokens_ == 0) return kFirstChunk;
   const double seconds = std::max(limit_ - 1, 0.0) * decode_seconds(n_decodes);
-  const double most = std::max(2 * longest_chunk_, double{kFirstChunk});
-  const double wanted = prompt_cost() > 0 ? seconds / prompt_cost() : most;
-  return static_cast<int>(std::clamp(wanted, double{kLeastChunk}, most));
+  bool is_known = false;
+  int longest = kLeastChunk;
+  for (int length = 0; length < kLengths - 1; ++length) {
+    const Cost* cost = cost_of(length);
+    if (cost == nullptr) continue;
+    is_known = true;
+    const double most = static_cast<double>(int64_t{1} << length);
+    const double fitting =
+        seconds * cost->tokens < most * cost->seconds ? seconds * cost->tokens / cost->seconds : most;
+    if (fitting > most / 2) longest = std::max(longest, static_cast<int>(fitting));
+  }
+  return is_known ? longest : kFirstChunk;
 }
 
 }  // namespace spate

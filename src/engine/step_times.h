@@ -7,16 +7,17 @@
 
 namespace spate {
 
-// The model: a step of D decodes and P prompt tokens takes decode(D) + P * prompt_cost seconds.
-//   decode(D)    the median of the last kDecodeSamples steps that decoded and did nothing else, kept by the power of
-//   two
-//                below D, as a step's time grows with its batch
-//   prompt_cost  seconds a token, of what the last mixed steps took beyond decode(D): sums that forget a tenth with
-//   each
-//                step, so tokens count alike however they were cut. Until there was a mixed step, of steps of prompts
-//                alone.
-// The cost is that of chunks of about the size in use; so a chunk is at most twice the longest that was timed lately.
-// A figure that is missing or stale is measured: the next step has no prompt, or a chunk of kFirstChunk tokens.
+// The model: a step of D decodes and P prompt tokens takes decode(D) + P * cost(P) seconds.
+//   decode(D)  the median of the last kDecodeSamples steps that decoded and did nothing else, kept by the power of two
+//              below D, as a step's time grows with its batch
+//   cost(P)    seconds a token, kept by the power of two above P: a device may have other kernels for longer chunks, so
+//              that 300 tokens take less than 200. Of what mixed steps took beyond decode(D), in sums that forget a
+//              tenth with each; until there was one of this length, of steps of prompts alone. A length that was not
+//              timed is thought to cost what the next longer one does, which may be too little: then it is timed once.
+//              What was not timed lately is believed less and less, so one bad step does not rule a length out for
+//              ever.
+// A chunk is the longest that the model allows, but at most twice the longest that was timed. A median that is missing
+// or stale is measured: the next step has no prompt.
 class StepTimes {
  public:
   // limit: a step that decodes takes at most this many times decode(D), by the model; 0: there is no limit.
@@ -31,8 +32,8 @@ class StepTimes {
 
   // decode(D) in seconds; 0 where it is not known.
   double decode_seconds(int n_decodes) const;
-  // Seconds a token; 0 where it is not known.
-  double prompt_cost() const { return cost_tokens_ > 0 ? cost_seconds_ / cost_tokens_ : 0; }
+  // cost(P) in seconds a token; 0 where nothing is known.
+  double prompt_cost(int n_prompt_tokens) const;
 
   static constexpr int kDecodeSamples = 9;
   static constexpr int kFewestSamples = 3;  // of a median
@@ -46,13 +47,18 @@ class StepTimes {
     int64_t n = 0;                                    // ever taken
     int n_mixed_since = 0;
   };
+  struct Cost {
+    double seconds = 0, tokens = 0;  // sums
+    bool is_mixed = false;           // of mixed steps
+  };
+  static constexpr int kLengths = 32;
   static size_t index(int n_decodes);
+  const Cost* cost_of(int length) const;
+  void record_prompt(int n_tokens, double seconds, bool is_mixed);
 
   double limit_;
-  std::array<Samples, 16> decodes_;  // by the power of two below D
-  double cost_seconds_ = 0, cost_tokens_ = 0;
-  double longest_chunk_ = 0;  // tokens; shrinks a little with each mixed step
-  bool was_mixed_ = false;
+  std::array<Samples, 16> decodes_;     // by the power of two below D
+  std::array<Cost, kLengths> costs_{};  // by the power of two above P
 };
 
 }  // namespace spate

@@ -37,7 +37,7 @@ TEST(StepTimes, Chunk_FillsWhatTheLimitLeaves) {
   StepTimes times(2);
   record_decodes(times, 4, 0.010);
   for (int i = 0; i < 50; ++i) times.record(4, 64, 0.010 + 64 * 1e-4);
-  EXPECT_NEAR(times.prompt_cost(), 1e-4, 1e-9);
+  EXPECT_NEAR(times.prompt_cost(64), 1e-4, 1e-9);
   EXPECT_NEAR(times.n_prompt_tokens_beside(4), 100, 1);
   StepTimes patient(4);
   record_decodes(patient, 4, 0.010);
@@ -91,6 +91,38 @@ TEST(StepTimes, PromptsAlone_TeachUntilOneRanBesideDecodes) {
   EXPECT_EQ(times.n_prompt_tokens_beside(4), 50);
 }
 
+// As where matrices are decoded once for long chunks, and for each few tokens of short ones.
+TEST(StepTimes, LongerChunkThatCostsLess_IsTaken) {
+  StepTimes times(3);
+  record_decodes(times, 32, 0.0045);
+  for (int i = 0; i < 10; ++i) times.record(32, 48, 0.0045 + 48 * 1e-4);
+  EXPECT_NEAR(times.n_prompt_tokens_beside(32), 90, 2);
+  times.record(0, 500, 500 * 3e-5);
+  EXPECT_NEAR(times.n_prompt_tokens_beside(32), 300, 2);
+  for (int i = 0; i < 10; ++i) times.record(32, 300, 0.0045 + 300 * 3.5e-5);
+  EXPECT_NEAR(times.n_prompt_tokens_beside(32), 257, 2);
+  for (int i = 0; i < 10; ++i) times.record(32, 300, 0.0045 + 300 * 6e-5);
+  EXPECT_NEAR(times.n_prompt_tokens_beside(32), 160, 10);  // was never timed: thought to cost what 300 do
+  times.record(32, 160, 0.0045 + 160 * 1e-4);
+  EXPECT_NEAR(times.n_prompt_tokens_beside(32), 90, 3);
+}
+
+TEST(StepTimes, LengthThatTookLongOnce_IsTriedAgain) {
+  StepTimes times(2);
+  record_decodes(times, 4, 0.010);
+  times.record(4, 64, 0.010 + 64 * 1e-4);
+  times.record(4, 100, 1.0);
+  EXPECT_LE(times.n_prompt_tokens_beside(4), 64);
+  int n_steps = 0;
+  while (times.n_prompt_tokens_beside(4) <= 64 && n_steps < 10000) {
+    record_decodes(times, 4, 0.010);
+    times.record(4, 64, 0.010 + 64 * 1e-4);
+    ++n_steps;
+  }
+  EXPECT_GT(n_steps, 100);
+  EXPECT_LT(n_steps, 10000);
+}
+
 // Seconds that a step takes on a device of the usual kind: the first tokens ride along with the weights that are read
 // anyway, more are paid for each.
 double device_seconds(int n_tokens) {
@@ -139,7 +171,7 @@ TEST(StepTimesInUse, WhileOthersRead_StepsStayWithinTheLimit) {
     ++n_mixed;
     sum += step.seconds;
     n_over += step.seconds > 2.1 * decode;
-    EXPECT_LT(step.seconds, 4 * decode);
+    EXPECT_LT(step.seconds, 5 * decode);  // of a length that is timed for the first time
   }
   EXPECT_GT(n_mixed, 100);
   EXPECT_LT(n_over, n_mixed / 20) << "of " << n_mixed;
