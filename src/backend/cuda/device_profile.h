@@ -22,14 +22,14 @@ struct DeviceProfile {
   int stream_tokens = 0;        // up to here, at most 8, float16 by CTAs that stay (bulk copies: capability 9.0)
   int stream_warps = 14;        // that multiply in such a CTA, at most
   int gemm_min_tokens = 256;    // from here on: decoded once, then cuBLASLt
-  int fused_norm_tokens = 32;   // up to here, and below that: RMSNorm is folded into the products around it; 0: never
+  int fused_norm_tokens = 8;    // up to here, and below that: RMSNorm is folded into the products around it; 0: never
   int split_k_ctas_per_sm = 2;  // K is shared between CTAs until about this many run on each SM
   int mma_warps_m = 0;          // warps of a CTA that take different rows (1, 2, 4, 8); 0: by the table
   int mma_split_k = 0;          // CTAs that share K; 0: by the table
   // Attention.
   int attention_split_pages = 0;   // pages of KV a work item takes at most; 0: planned from the load
   int attention_decode_warps = 0;  // of a CTA, at most; 0: as many as have room for their pages
-  bool fused_rope = true;          // decode makes queries, keys and values itself
+  bool fused_rope = false;         // decode makes queries, keys and values itself
   // Programmatic dependent launch between the kernels of a step (from capability 9.0 on).
   bool dependent_launch = false;
   // Decode steps replay captured graphs.

@@ -117,7 +117,8 @@ TEST_P(CudaExecutorModels, FusedRope_SameBitsAsApart) {
 TEST_P(CudaExecutorModels, FoldedNorms_CloseToNormsApart) {
   const auto apart =
       make_executor(model_, kLimits, [](CudaExecutorOptions& options) { options.profile.fused_norm_tokens = 0; });
-  const auto folded = make_executor(model_, kLimits);
+  const auto folded =
+      make_executor(model_, kLimits, [](CudaExecutorOptions& options) { options.profile.fused_norm_tokens = 255; });
   ASSERT_TRUE(apart != nullptr && folded != nullptr);
   const std::vector<int32_t> given = tokens(300, 7);
   for (const int step_tokens : {1, 2, 7, 8, 9, 33, 64, 128, 255})
