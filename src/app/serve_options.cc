@@ -91,7 +91,7 @@ void add_capacity_options(CLI::App& parser, ServeOptions& options) {
                       "tokens of a step at most; default 2048 on a GPU, 512 on the CPU"));
   in_group(add_number(parser, "--max-decode-stretch", options.max_decode_stretch, 0, 1000,
                       "how many times as long as a step of decodes alone one may take that reads prompts too; 0: any; "
-                      "default 2"));
+                      "default 3"));
   in_group(add_number(parser, "--max-queue", options.queue.max_choices, 1, kMany,
                       "answers that may wait; beyond them 429; default 256"));
   in_group(add_number(parser, "--max-queue-tokens", options.queue.max_tokens, 1, std::numeric_limits<int64_t>::max(),
