@@ -94,7 +94,8 @@ size_t find_bytes(Heap& heap, std::string_view text, std::string_view wanted, si
   // Unlike find(), in linear time whatever is looked for.
   const void* found = memmem(text.data() + from, text.size() - from, wanted.data(), wanted.size());
   const size_t at = found ? static_cast<size_t>(static_cast<const char*>(found) - text.data()) : std::string_view::npos;
-  heap.read(std::min(at, text.size()) - from + wanted.size());
+  heap.read(std::min(at, text.size()) - from);
+  heap.scan(wanted.size());  // which is looked at from both ends before the search begins
   return at;
 }
 

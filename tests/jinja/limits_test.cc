@@ -95,6 +95,55 @@ TEST(Limits, StepsOfSharedValues) {
       "steps", limits);
 }
 
+// What looks at every byte, or at every item, costs more than what looks at none.
+TEST(Limits, StepsOfLargeValues) {
+  const std::string build =
+      "{% set x = 'ab c' * 25000 %}{% set l = range(10000)|list %}{% for i in range(1000) %}{% set _ = ";
+  for (const std::string operation : {"x|upper",
+                                      "x|title",
+                                      "x|reverse",
+                                      "x|wordcount",
+                                      "x|length",
+                                      "x.isalpha()",
+                                      "x.isascii()",
+                                      "x is upper",
+                                      "x.find('zz')",
+                                      "x.rfind('zz')",
+                                      "x.count('zz')",
+                                      "x.split()",
+                                      "x.split('zz')",
+                                      "x.splitlines()",
+                                      "'zz' in x",
+                                      "x.strip('abc ')",
+                                      "x[::2]",
+                                      "x[-1]",
+                                      "x|int(0)",
+                                      "x|float(0)",
+                                      "x|e",
+                                      "x|urlencode",
+                                      "x|tojson",
+                                      "x|pprint",
+                                      "x|replace('zz', '')",
+                                      "x.partition('zz')",
+                                      "x|indent",
+                                      "x ~ 'a'",
+                                      "x == x ~ ''",
+                                      "{x: 1}",
+                                      "l + l",
+                                      "l[::-1]",
+                                      "l|list",
+                                      "l|sum",
+                                      "l|max",
+                                      "l|reverse",
+                                      "l|join",
+                                      "-1 in l",
+                                      "l == l|list",
+                                      "l|unique|list",
+                                      "l|sort"}) {
+    expect_limit(build + "(" + operation + ") %}{% endfor %}", "steps", {.max_steps = 1'000'000});
+  }
+}
+
 TEST(Limits, StepsOfKeysThatMeet) {
   // Multiples of a power of two have the low bits of their hashes in common; no index may depend on these.
   EXPECT_EQ(render_text("{% set d = {} %}{% for i in range(20000) %}{{ d.update({i * 1048576: 1}) or '' }}{% endfor %}"
