@@ -70,6 +70,9 @@ class ServerFixture : public ::testing::Test {
   }
   ~ServerFixture() override {
     if (executor != nullptr) executor->release();
+    if (!ended.valid()) return;
+    server->drain();
+    ended.wait();
   }
 
   void start() {
@@ -110,6 +113,19 @@ class ServerFixture : public ::testing::Test {
     const std::string page = ask(request_text("/metrics")).body;
     const size_t at = page.find("\n" + name + " ");
     return at == std::string::npos ? -1 : std::stod(page.substr(at + name.size() + 2));
+  }
+  // The engine tells what it did once a step is over, which its answers may come before.
+  void expect_soon(const std::string& name, double value) {
+    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    double last = metric(name);
+    while (last != value && std::chrono::steady_clock::now() < until) last = metric(name);
+    EXPECT_EQ(last, value) << name;
+  }
+  void expect_all_freed() {
+    expect_soon("spate_num_requests_running", 0);
+    expect_soon("spate_num_requests_waiting", 0);
+    expect_soon("spate_kv_cache_usage_ratio", 0);
+    expect_soon(R"(spate_kv_pages{state="used"})", 0);
   }
 
   server::ServerOptions options;
