@@ -86,8 +86,10 @@ void Connection::read() {
   size_t n_wanted = kWatchReadBytes;
   if (state_ == State::kIdle || state_ == State::kHeader) n_wanted = kHeaderReadBytes;
   if (state_ == State::kBody || state_ == State::kLingering) n_wanted = kBodyReadBytes;
-  // A client that sends its next requests ahead waits, once this much of them is here.
-  if (state_ == State::kHandling && input_.size() >= static_cast<size_t>(shared_.options.max_header_bytes)) return;
+  // Reading on is the only way to learn that the client went: one that sends too much ahead cannot be made to wait.
+  if (state_ == State::kHandling &&
+      input_.size() > kBodyReadBytes + static_cast<size_t>(shared_.options.max_header_bytes))
+    return close(Outcome::kAborted);
   reading_ = true;
   incoming_.resize(n_wanted);
   socket_->read_some(incoming_, [self = shared_from_this()](size_t n_bytes) { self->on_read(n_bytes); });

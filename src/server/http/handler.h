@@ -119,7 +119,7 @@ struct RequestRecord {
     kClientGone,  // the client closed the connection before
     kCutOff,      // it read too slowly, or not at all
     kTimedOut,    // HttpOptions::total_time
-    kAborted,     // the handler dropped the exchange, or the server ended
+    kAborted,     // the handler dropped the exchange, the client sent too much ahead, or the server ended
   };
   std::string_view id;
   std::string_view method;
@@ -152,7 +152,8 @@ struct HttpOptions {
   std::vector<std::string> cors_origins;  // that a browser may call from, as in Origin; "*": any; none: CORS is off
   TlsOptions tls;                         // both files empty: plain HTTP
 
-  int64_t max_header_bytes = 16 << 10;      // beyond: 431
+  // Beyond: 431. A client that sends this and 64 KiB ahead of the answer under way is closed.
+  int64_t max_header_bytes = 16 << 10;
   int64_t max_body_bytes = 16 << 20;        // beyond: 413
   int64_t max_bodies_bytes = 256 << 20;     // of all bodies held at once; beyond: 503
   int max_connections = 8192;               // beyond: 503, and closed

@@ -262,6 +262,19 @@ TEST_F(HttpLimits, ClientThatGoes_IsNoticed_WaitingAndStreaming) {
   EXPECT_EQ(closed.take(), "late") << "who asks late is told too";
 }
 
+// Else what it sends would have to wait unread, and so would the news that it went.
+TEST_F(HttpLimits, ClientThatSendsTooMuchAhead_IsClosed) {
+  options.max_header_bytes = 1000;
+  start();
+  HttpClient client = connect();
+  client.send(request_text("/park"));
+  const ExchangePtr exchange = parked.take();
+  exchange->on_close([this] { closed.put("ahead"); });
+  client.send(std::string(100'000, 'x'));
+  EXPECT_EQ(closed.take(), "ahead");
+  EXPECT_EQ(finished.take().outcome, Outcome::kAborted);
+}
+
 TEST_F(HttpLimits, OnClose_IsNotCalledAfterTheAnswer_AndLetGoOf) {
   start();
   HttpClient client = connect();
