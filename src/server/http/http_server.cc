@@ -59,9 +59,9 @@ int HttpServer::n_requests() const {
 
 void HttpServer::stop() {
   impl_->shared.stop_admitting();
+  impl_->shared.workers.stop();  // first: what a handler asks for may need an I/O thread
   for (const auto& connection : impl_->shared.connections()) connection->abort();
   impl_->io->stop();
-  impl_->shared.workers.stop();
 }
 
 }  // namespace spate::http

@@ -365,6 +365,23 @@ TEST_F(HttpLimits, Drain_EndsIdleConnections_AndOthersAfterTheirAnswer) {
   EXPECT_TRUE(server->wait_until_idle(in(std::chrono::seconds(20))));
 }
 
+TEST_F(HttpLimits, Stop_WaitsForHandlers_WhoseExchangesAreToldToo) {
+  const auto slow = [this](const ExchangePtr& exchange) {
+    parked.put(exchange);
+    // As long as the server lives on, or would notice that it is gone.
+    const auto until = in(milliseconds(100));
+    while (std::chrono::steady_clock::now() < until && exchange->is_open()) std::this_thread::yield();
+    exchange->on_close([this] { closed.put("told"); });
+  };
+  routes.push_back({.method = "GET", .path = "/slow", .handler = slow, .run_on = RunOn::kWorker});
+  start();
+  HttpClient client = connect();
+  client.send(request_text("/slow"));
+  const ExchangePtr exchange = parked.take();
+  server->stop();
+  EXPECT_EQ(closed.take(), "told");
+}
+
 TEST_F(HttpLimits, Stop_ClosesEverything_AndExchangesMayOutliveIt) {
   start();
   HttpClient streaming = connect(), waiting = connect(), idle = connect();
