@@ -21,6 +21,8 @@ constexpr size_t kHeaderReadBytes = 4096, kBodyReadBytes = 64 << 10, kWatchReadB
 // The parser gets on with any part of a body, but for the line before a chunk and what follows the last one.
 constexpr size_t kMaxChunkLineBytes = 16 << 10;
 constexpr size_t kKeptCapacityBytes = 16 << 10;  // of a buffer between two uses
+// A body that keeps a worker for long: tenths of a second.
+constexpr int64_t kHeavyBytes = 256 << 10;
 
 void run_handler(const Route& route, const std::shared_ptr<Exchange>& exchange) {
   // What was thrown may quote the request: its text is not for the log.
@@ -315,9 +317,11 @@ void Connection::dispatch() {
       std::make_shared<ConnectionExchange>(std::move(request), std::move(body_lease_), answer_, shared_.internal_error);
   const Route& route = *match_.route;
   if (route.run_on == RunOn::kIo) return run_handler(route, exchange);
-  shared_.workers.post([&route, exchange = std::move(exchange)] {
+  const auto weight = request_bytes_ > kHeavyBytes ? Workers::Weight::kHeavy : Workers::Weight::kLight;
+  auto task = [&route, exchange = std::move(exchange)] {
     if (exchange->is_open()) run_handler(route, exchange);
-  });
+  };
+  shared_.workers.post(std::move(task), weight);
 }
 
 // --- sending

@@ -1,12 +1,13 @@
 #include "server/http/workers.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "server/http/signal_block.h"
 
 namespace spate::http {
 
-Workers::Workers(int n_threads) {
+Workers::Workers(int n_threads) : max_heavy_(std::max(1, n_threads - 1)) {
   const SignalBlock block;
   for (int i = 0; i < n_threads; ++i) threads_.emplace_back([this] { run(); });
 }
@@ -15,38 +16,51 @@ Workers::~Workers() {
   stop();
 }
 
-void Workers::post(std::function<void()> task) {
+void Workers::post(std::function<void()> task, Weight weight) {
   {
     const std::lock_guard lock(mutex_);
     if (stopping_) return;
-    tasks_.push_back(std::move(task));
+    (weight == Weight::kHeavy ? heavy_ : light_).push_back(std::move(task));
   }
   changed_.notify_one();
 }
 
 void Workers::stop() {
-  std::deque<std::function<void()>> dropped;  // what they hold goes outside of the lock
+  Tasks dropped_light, dropped_heavy;  // what they hold goes outside of the lock
   {
     const std::lock_guard lock(mutex_);
     stopping_ = true;
-    dropped.swap(tasks_);
+    dropped_light.swap(light_);
+    dropped_heavy.swap(heavy_);
   }
   changed_.notify_all();
   for (std::thread& thread : threads_)
     if (thread.joinable()) thread.join();
 }
 
+// Heavy ones first, where one may run: light ones have a thread of their own. Null: there is nothing to do now.
+Workers::Tasks* Workers::next_queue() {
+  if (!heavy_.empty() && n_heavy_ < max_heavy_) return &heavy_;
+  return light_.empty() ? nullptr : &light_;
+}
+
 void Workers::run() {
+  std::unique_lock lock(mutex_);
   for (;;) {
-    std::function<void()> task;
-    {
-      std::unique_lock lock(mutex_);
-      changed_.wait(lock, [this] { return stopping_ || !tasks_.empty(); });
-      if (stopping_) return;
-      task = std::move(tasks_.front());
-      tasks_.pop_front();
-    }
+    Tasks* queue = nullptr;
+    changed_.wait(lock, [&] { return stopping_ || (queue = next_queue()) != nullptr; });
+    if (stopping_) return;
+    const bool is_heavy = queue == &heavy_;
+    std::function<void()> task = std::move(queue->front());
+    queue->pop_front();
+    n_heavy_ += is_heavy ? 1 : 0;
+    lock.unlock();
     task();
+    task = nullptr;  // what it holds goes outside of the lock too
+    lock.lock();
+    if (!is_heavy) continue;
+    --n_heavy_;
+    changed_.notify_one();
   }
 }
 

@@ -1,7 +1,9 @@
-// A few threads for what takes too long on an I/O thread.
+// A few threads for what takes too long on an I/O thread. Of several, one is always left to tasks that are not heavy:
+// a few large requests hold up each other, not everybody.
 #pragma once
 
 #include <condition_variable>
+#include <cstdint>
 #include <deque>
 #include <functional>
 #include <mutex>
@@ -17,17 +19,23 @@ class Workers {
   Workers(const Workers&) = delete;
   Workers& operator=(const Workers&) = delete;
 
-  // Runs the task on one of the threads, in the order of the calls. After stop(): never.
-  void post(std::function<void()> task);
+  enum class Weight : uint8_t { kLight, kHeavy };
+  // Runs the task on one of the threads, in the order of the calls with its weight. After stop(): never.
+  void post(std::function<void()> task, Weight weight = Weight::kLight);
   // Waits for the tasks that run, drops those that wait.
   void stop();
 
  private:
+  using Tasks = std::deque<std::function<void()>>;
   void run();
+  Tasks* next_queue();
 
+  const int max_heavy_;
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<std::function<void()>> tasks_;
+  // Guarded by mutex_:
+  Tasks light_, heavy_;
+  int n_heavy_ = 0;  // that run
   bool stopping_ = false;
   std::vector<std::thread> threads_;
 };

@@ -109,6 +109,26 @@ TEST_F(HttpLimits, BodiesAltogether_Are503BeyondTheBound_AndGivenBack) {
   EXPECT_EQ(ask(request_text("/echo", body)).status, 200) << "an exchange that is gone holds nothing";
 }
 
+TEST_F(HttpLimits, LargeBodies_LeaveAWorkerToOthers) {
+  const auto wait = [this](const ExchangePtr& exchange) {
+    parked.put(exchange);
+    while (exchange->is_open()) std::this_thread::yield();
+  };
+  routes.push_back(
+      {.method = "POST", .path = "/slow", .handler = wait, .body = http::Body::kJson, .run_on = RunOn::kWorker});
+  options.n_workers = 2;
+  start();
+  const std::string large(300'000, ' ');
+  HttpClient first = connect(), second = connect();
+  for (HttpClient* client : {&first, &second}) client->send(request_text("/slow", large));
+  const ExchangePtr running = parked.take();
+  EXPECT_EQ(ask(request_text("/echo", "[1]")).body, "[1]");
+  running->respond(200, "", "");
+  parked.take()->respond(200, "", "");
+  EXPECT_EQ(first.response().status, 200);
+  EXPECT_EQ(second.response().status, 200);
+}
+
 TEST_F(HttpLimits, ConnectionsBeyondTheBound_Are503) {
   options.max_connections = 2;
   start();
