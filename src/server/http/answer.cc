@@ -11,6 +11,8 @@ namespace spate::http {
 namespace {
 
 constexpr std::string_view kJson = "application/json";
+constexpr size_t kAlwaysGranted = 64 << 10;  // to an answer, whatever the others hold
+constexpr size_t kCopiedBytes = 64 << 10;    // of a body, to be sent at once with what comes before it
 
 // A header's value cannot start another header.
 std::string one_line(std::string_view value) {
@@ -68,21 +70,24 @@ void Answer::write_head(int status, std::string_view content_type, const Headers
   summary_.begun_at = std::chrono::steady_clock::now();
 }
 
-void Answer::respond_locked(int status, std::string_view content_type, std::string_view body, const Headers& extra) {
+void Answer::respond_locked(int status, std::string_view content_type, std::string body, const Headers& extra) {
   const bool has_body = status != 204 && status != 304;
   write_head(status, content_type, extra, has_body ? fmt::format("Content-Length: {}\r\n", body.size()) : "");
-  if (has_body && !form_.head_only) body_ = body;
+  if (has_body && !form_.head_only) body_ = std::move(body);
   phase_ = Phase::kAnswered;
+  count_held();
   wake_locked();
 }
 
-void Answer::respond(int status, std::string_view content_type, std::string_view body, const Headers& extra) {
+void Answer::respond(int status, std::string_view content_type, std::string body, const Headers& extra) {
   SPATE_CHECK(status >= 200 && status <= 599, "an answer with status {}", status);
   std::function<void()> dropped;  // outside of the lock: what it holds may call back
   const std::lock_guard lock(mutex_);
   if (phase_ != Phase::kUnanswered) return;
   dropped = std::exchange(on_close_, nullptr);
-  respond_locked(status, content_type, body, extra);
+  if (body.size() > kAlwaysGranted && buffers_->held_bytes > buffers_->limit_bytes)
+    return respond_locked(503, kJson, *form_.overloaded, {{"Retry-After", "1"}});
+  respond_locked(status, content_type, std::move(body), extra);
 }
 
 void Answer::begin_events(const Headers& extra) {
@@ -113,14 +118,12 @@ void Answer::add_to_stream(std::string_view lines) {
 
 // Of what came before: a single event, however large, does not cut off a client that reads.
 bool Answer::holds_too_much() const {
-  constexpr size_t kAlwaysGranted = 64 << 10;
   const size_t unread = body_.size() + in_flight_bytes_;
   return unread > form_.stream_buffer_bytes ||
          (unread > kAlwaysGranted && buffers_->held_bytes > buffers_->limit_bytes);
 }
 
 void Answer::count_held() {
-  if (!streaming_) return;
   const size_t now = body_.size() + in_flight_bytes_;
   buffers_->held_bytes += static_cast<int64_t>(now) - static_cast<int64_t>(held_bytes_);
   held_bytes_ = now;
@@ -173,7 +176,7 @@ void Answer::abandon(std::string_view error_json) {
   std::function<void()> dropped;
   const std::lock_guard lock(mutex_);
   if (phase_ == Phase::kUnanswered) {
-    respond_locked(500, kJson, error_json, {});
+    respond_locked(500, kJson, std::string(error_json), {});
   } else if (phase_ == Phase::kEvents) {
     phase_ = Phase::kAborted;
     wake_locked();
@@ -189,6 +192,16 @@ Answer::Take Answer::take(std::string& bytes) {
   if (phase_ == Phase::kCutOff) return Take::kCutOff;
   bytes.append(head_);
   head_ = {};
+  if (phase_ == Phase::kAnswered && !streaming_ && body_.size() > kCopiedBytes) {
+    // A large body is handed over as it is, after what came before it: once the head is sent, this is asked again.
+    if (bytes.empty()) {
+      bytes.swap(body_);
+      in_flight_bytes_ += bytes.size();
+      return Take::kLast;
+    }
+    in_flight_bytes_ += bytes.size();
+    return Take::kMore;
+  }
   if (!streaming_ || !chunked()) {
     bytes.append(body_);
   } else {
@@ -223,7 +236,7 @@ std::function<void()> Answer::expire(int status, std::string_view error_json) {
   const std::lock_guard lock(mutex_);
   form_.keep_alive = false;
   if (phase_ == Phase::kUnanswered) {
-    respond_locked(status, kJson, error_json, {});
+    respond_locked(status, kJson, std::string(error_json), {});
   } else if (phase_ == Phase::kEvents) {
     body_.append(field_lines("data: ", error_json)).append("\n");
     phase_ = Phase::kAnswered;

@@ -23,9 +23,10 @@ struct AnswerForm {
   std::string request_id = {};
   Headers cors = {};
   size_t stream_buffer_bytes = 0;
+  std::shared_ptr<const std::string> overloaded = {};  // the body of a 503
 };
 
-// What all streams of a server hold that their clients have not taken.
+// What all answers of a server hold that their clients have not taken.
 struct StreamBuffers {
   explicit StreamBuffers(int64_t limit) : limit_bytes(limit) {}
   const int64_t limit_bytes;
@@ -44,7 +45,7 @@ class Answer {
   ~Answer();
 
   // The handler's end; as in Exchange.
-  void respond(int status, std::string_view content_type, std::string_view body, const Headers& extra);
+  void respond(int status, std::string_view content_type, std::string body, const Headers& extra);
   void begin_events(const Headers& extra);
   void event(std::string_view data);
   void comment(std::string_view text);
@@ -96,7 +97,7 @@ class Answer {
   };
 
   void write_head(int status, std::string_view content_type, const Headers& extra, std::string_view framing);
-  void respond_locked(int status, std::string_view content_type, std::string_view body, const Headers& extra);
+  void respond_locked(int status, std::string_view content_type, std::string body, const Headers& extra);
   void add_to_stream(std::string_view lines);
   bool holds_too_much() const;
   void count_held();

@@ -180,7 +180,8 @@ std::string Connection::request_id() const {
 void Connection::make_answer(bool keep_alive) {
   AnswerForm form{.keep_alive = keep_alive && !shared_.draining,
                   .request_id = request_id(),
-                  .stream_buffer_bytes = static_cast<size_t>(shared_.options.stream_buffer_bytes)};
+                  .stream_buffer_bytes = static_cast<size_t>(shared_.options.stream_buffer_bytes),
+                  .overloaded = shared_.overloaded};
   if (reader_) {
     const RequestHead& head = reader_->head();
     form.head_only = head.method == "HEAD";

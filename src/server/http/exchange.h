@@ -29,7 +29,7 @@ class ConnectionExchange final : public Exchange {
   }
 
   void respond(int status, std::string_view content_type, std::string body, Headers extra) override {
-    answer_->respond(status, content_type, body, extra);
+    answer_->respond(status, content_type, std::move(body), extra);
   }
   void begin_events(Headers extra) override { answer_->begin_events(extra); }
   void event(std::string_view data) override { answer_->event(data); }

@@ -154,12 +154,13 @@ struct HttpOptions {
 
   // Beyond: 431. A client that sends this and 64 KiB ahead of the answer under way is closed.
   int64_t max_header_bytes = 16 << 10;
-  int64_t max_body_bytes = 16 << 20;        // beyond: 413
-  int64_t max_bodies_bytes = 256 << 20;     // of all bodies held at once; beyond: 503
-  int max_connections = 8192;               // beyond: 503, and closed
-  int64_t stream_buffer_bytes = 1 << 20;    // events that a client has not taken; beyond: it is cut off
-  int64_t stream_buffers_bytes = 64 << 20;  // of all streams; beyond: those with more than 64 KiB are cut off
-  int send_buffer_bytes = 64 << 10;         // the kernel's, of a connection
+  int64_t max_body_bytes = 16 << 20;      // beyond: 413
+  int64_t max_bodies_bytes = 256 << 20;   // of all bodies held at once; beyond: 503
+  int max_connections = 8192;             // beyond: 503, and closed
+  int64_t stream_buffer_bytes = 1 << 20;  // events that a client has not taken; beyond: it is cut off
+  int64_t stream_buffers_bytes =
+      64 << 20;  // of all answers; beyond: 503 for more than 64 KiB, streams with as much are cut off
+  int send_buffer_bytes = 64 << 10;  // the kernel's, of a connection
 
   std::chrono::milliseconds header_time{
       10'000};                                  // from the first byte of a request (or of TLS) to the end of its header

@@ -23,6 +23,9 @@ SharedState::SharedState(HttpOptions given, std::vector<Route> rows)
       stream_buffers(std::make_shared<StreamBuffers>(given.stream_buffers_bytes)),
       internal_error(std::make_shared<const std::string>(
           given.error_body({500, "internal_error", "the server failed to answer this request; see its log"}))),
+      overloaded(std::make_shared<const std::string>(
+          given.error_body({503, "overloaded",
+                            "the answers to other requests take all the memory there is for them; try again later"}))),
       workers(given.n_workers) {}
 
 SharedState::Admission SharedState::add(const std::shared_ptr<Connection>& connection) {

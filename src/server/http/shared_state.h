@@ -78,6 +78,7 @@ class SharedState {
   const std::shared_ptr<ByteBudget> bodies;
   const std::shared_ptr<StreamBuffers> stream_buffers;
   const std::shared_ptr<const std::string> internal_error;  // the body that says it, for exchanges that outlive this
+  const std::shared_ptr<const std::string> overloaded;      // the body where answers take too much memory
   Workers workers;
 
   // Every answer from now on ends its connection.

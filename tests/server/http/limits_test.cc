@@ -254,6 +254,26 @@ TEST_F(HttpLimits, AllStreamsTogether_HaveABoundToo) {
   EXPECT_TRUE(to_reader->is_open());
 }
 
+TEST_F(HttpLimits, AnswersAltogether_Are503BeyondTheBound) {
+  const auto large = [](const ExchangePtr& exchange) {
+    exchange->respond(200, "text/plain", std::string(4 << 20, 'x'));
+  };
+  routes.push_back({.method = "GET", .path = "/large", .handler = large});
+  options.stream_buffers_bytes = 256 << 10;
+  start();
+  HttpClient idle(server->port(), {.receive_buffer_bytes = 4096});
+  idle.send(request_text("/large"));
+  EXPECT_EQ(idle.head().status, 200);
+  const Response refused = ask(request_text("/large"));
+  EXPECT_EQ(refused.status, 503);
+  EXPECT_EQ(code_of(refused), "overloaded");
+  EXPECT_EQ(ask(request_text("/hello")).status, 200) << "small ones go out";
+  for (int i = 0; i < 2; ++i) finished.take();
+  idle.close();
+  EXPECT_EQ(finished.take().outcome, Outcome::kClientGone);
+  EXPECT_EQ(ask(request_text("/large")).body.size(), size_t{4} << 20);
+}
+
 TEST_F(HttpLimits, ClientThatTakesNothingForTooLong_IsCutOff) {
   options.write_time = milliseconds(50);
   options.send_buffer_bytes = 8 << 10;
