@@ -122,10 +122,10 @@ TEST_F(HttpExchange, Pipelined_ManySmallRequestsAtOnce_AreAllServed) {
   options.max_header_bytes = 64 << 10;
   start();
   HttpClient client = connect();
-  constexpr int kMany = 800;
+  constexpr int kMany = 1000;
   std::string ahead;
   for (int i = 0; i < kMany; ++i) ahead += request_text("/hello");
-  ASSERT_GT(ahead.size(), size_t{32} << 10);
+  ASSERT_GT(ahead.size(), size_t{32'000});
   client.send(request_text("/park") + ahead);
   parked.take()->respond(200, "text/plain", "first");
   EXPECT_EQ(client.response().body, "first");
