@@ -284,6 +284,18 @@ TEST_F(HttpLimits, ClientThatTakesNothingForTooLong_IsCutOff) {
   EXPECT_EQ(finished.take().outcome, Outcome::kCutOff);
 }
 
+// The whole answer has left the server, but not its machine: that the client's window is closed is no reason to end it.
+TEST_F(HttpLimits, SlowClient_GetsWhatTheKernelHolds) {
+  options.write_time = milliseconds(500);
+  start();
+  HttpClient slow(server->port(), {.receive_buffer_bytes = 4096});
+  slow.send(request_text("/park"));
+  parked.take()->respond(200, "text/plain", std::string(32 << 10, 'x'));
+  EXPECT_EQ(finished.take().outcome, Outcome::kComplete);
+  std::this_thread::sleep_for(2 * options.write_time);
+  EXPECT_EQ(slow.response().body.size(), 32u << 10);
+}
+
 TEST_F(HttpLimits, ClientThatGoes_IsNoticed_WaitingAndStreaming) {
   start();
   HttpClient waiting = connect();
