@@ -49,7 +49,8 @@ Job::Job(Serving& serving, std::shared_ptr<http::Exchange> exchange, Work work)
 }
 
 // The exchange holds the function, which holds this, which holds the exchange: it lets go when the answer is complete.
-void Job::start(DelayedCalls& patience) {
+void Job::start(DelayedCalls& patience, DelayedCalls& retries) {
+  retries_ = &retries;
   exchange_->on_close([self = shared_from_this()] { self->client_gone(); });
   if (work_.stream)
     patience.add([weak = weak_from_this()] {
@@ -82,8 +83,8 @@ std::optional<size_t> Job::next_prompt() {
 }
 
 // The engine may call take() before submit() returns, and the client may go: so whether the request is still wanted is
-// asked once its id is known. A queue that is full is none of the client's business while others of its prompts run:
-// the next one that ends tries again. False: not now.
+// asked once its id is known. A queue that is full is none of the client's business once one of its prompts was taken:
+// the next one that ends tries again, or else a timer does. False: not now.
 bool Job::submitted(size_t prompt, const Result<RequestId>& id) {
   std::vector<RequestId> unwanted;
   {
@@ -94,14 +95,21 @@ bool Job::submitted(size_t prompt, const Result<RequestId>& id) {
     } else if (id) {
       ids_.push_back(*id);
       work_.requests[prompt] = {};  // streams last, and prompts are long
-    } else if (!over_ && id.error().code == ErrorCode::kBusy && n_in_engine_ > 0) {
+    } else if (!over_ && id.error().code == ErrorCode::kBusy && !ids_.empty()) {
       waiting_.push_front(prompt);
+      if (n_in_engine_ == 0) try_again_later();
     } else if (!over_) {
       unwanted = fail(api_error(id.error()));
     }
   }
   cancel_all(unwanted);
   return id.ok();
+}
+
+void Job::try_again_later() {
+  retries_->add([weak = weak_from_this()] {
+    if (const std::shared_ptr<Job> self = weak.lock()) self->submit_more();
+  });
 }
 
 void Job::take(size_t prompt, const OutputDelta& delta) {

@@ -35,8 +35,9 @@ class Job : public std::enable_shared_from_this<Job> {
 
   // Submits the requests, the first of them now, others as these end. A stream that has had nothing to send until
   // `patience` makes its call begins all the same, so that the transport's pings keep the connection; until then an
-  // error has a status of its own. Once.
-  void start(DelayedCalls& patience);
+  // error has a status of its own. Where the queue is full, and prompts of this were taken before, `retries` says when
+  // to try the others again; it outlives the engine's requests. Once.
+  void start(DelayedCalls& patience, DelayedCalls& retries);
 
  private:
   void submit_more();
@@ -50,11 +51,13 @@ class Job : public std::enable_shared_from_this<Job> {
   void complete();
   void annotate();
   void begin_stream();
+  void try_again_later();
   // Without it: the engine may call take().
   void cancel_all(const std::vector<RequestId>& ids);
 
   Serving& serving_;
   const std::shared_ptr<http::Exchange> exchange_;
+  DelayedCalls* retries_ = nullptr;  // from start() on
 
   std::mutex mutex_;
   Work work_;

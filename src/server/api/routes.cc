@@ -20,13 +20,16 @@ using http::Exchange;
 using ExchangePtr = std::shared_ptr<Exchange>;
 using ModelPtr = std::shared_ptr<const ServedModel>;
 
+// Between two looks at a full queue, for the prompts of a request that it has begun to take.
+constexpr std::chrono::milliseconds kRetryTime{20};
+
 struct Context {
   Context(Serving& server, const ApiOptions& given)
-      : serving(server), options(given), patience(given.stream_patience) {}
+      : serving(server), options(given), patience(given.stream_patience), retries(kRetryTime) {}
 
   Serving& serving;
   const ApiOptions options;
-  DelayedCalls patience;
+  DelayedCalls patience, retries;
 };
 using ContextPtr = std::shared_ptr<Context>;
 
@@ -112,7 +115,8 @@ http::Route generating(const ContextPtr& context, std::string path, MakeWork mak
   const auto handler = [context, make](const ExchangePtr& exchange) {
     ApiResult<Work> work = make_work(*context, *exchange, make);
     if (!work) return respond_error(*exchange, work.error());
-    std::make_shared<Job>(context->serving, exchange, std::move(work).value())->start(context->patience);
+    std::make_shared<Job>(context->serving, exchange, std::move(work).value())
+        ->start(context->patience, context->retries);
   };
   return {.method = "POST",
           .path = std::move(path),

@@ -136,7 +136,7 @@ TEST_F(Jobs, ClientThatGoesWhileItsRequestIsSubmitted_CancelsItToo) {
   work.requests.resize(2, Request{.prompt = {1}});
   work.answer = nullptr;  // never asked
   api::DelayedCalls patience(std::chrono::hours(1));
-  std::make_shared<api::Job>(serving, exchange, std::move(work))->start(patience);
+  std::make_shared<api::Job>(serving, exchange, std::move(work))->start(patience, patience);
   EXPECT_EQ(serving.submissions.size(), 1u);  // the second is not wanted any more
   EXPECT_THAT(serving.cancelled, ElementsAre(1));
 }
@@ -147,7 +147,7 @@ TEST_F(Jobs, ClientThatWentBefore_SubmitsNothing) {
   api::Work work;
   work.requests.resize(1, Request{.prompt = {1}});
   api::DelayedCalls patience(std::chrono::hours(1));
-  std::make_shared<api::Job>(serving, exchange, std::move(work))->start(patience);
+  std::make_shared<api::Job>(serving, exchange, std::move(work))->start(patience, patience);
   EXPECT_THAT(serving.submissions, IsEmpty());
 }
 
@@ -180,12 +180,40 @@ TEST_F(Jobs, QueueThatIsFullInTheMiddle_IsTriedAgainWhenAPromptEnds) {
   EXPECT_EQ(exchange->status, 200);
 }
 
-TEST_F(Jobs, QueueThatStaysFull_EndsWith429WhenNothingOfTheRequestRuns) {
-  serving.refuse_from = 1;
-  const auto exchange = post_prompts(2);
+// Takes a request, is then full for a while, and takes the rest.
+class FullForAWhile final : public api::Serving {
+ public:
+  ApiResult<std::shared_ptr<const ServedModel>> model() const override { return small_model(); }
+  Result<RequestId> submit(Request, OutputSink sink) override {
+    ++n_calls;
+    if (n_calls > 1 && n_calls <= 4) return Error::busy("the queue is full");
+    sinks.push_back(std::move(sink));
+    if (n_calls > 4) taken.set_value();
+    return sinks.size();
+  }
+  void cancel(RequestId) override {}
+
+  int n_calls = 0;
+  std::vector<OutputSink> sinks;
+  std::promise<void> taken;
+};
+
+TEST_F(Jobs, QueueThatStaysFull_IsTriedAgainByATimerOnceAPromptWasTaken) {
+  FullForAWhile full;
+  const auto routes = api::api_routes(full, options);
+  http::HttpRequest request;
+  request.body = R"({"prompt": ["a", "b"]})";
+  const auto exchange = std::make_shared<FakeExchange>(std::move(request));
+  for (const http::Route& route : routes)
+    if (route.path == "/v1/completions") route.handler(exchange);
+  ASSERT_EQ(full.sinks.size(), 1u);
+  const OutputSink first = full.sinks[0];
+  first(1, end_delta(FinishReason::kStop, cost_of(1, 1)));  // nothing of the request runs now, and the queue is full
+  full.taken.get_future().wait();
   EXPECT_FALSE(exchange->answered());
-  serving.say(0, end_delta(FinishReason::kStop, cost_of(1, 1)));
-  EXPECT_EQ(exchange->status, 429);
+  const OutputSink second = full.sinks[1];
+  second(2, end_delta(FinishReason::kStop, cost_of(1, 1)));
+  EXPECT_EQ(exchange->status, 200);
 }
 
 TEST_F(Jobs, StreamThatWaits_BeginsWithoutAToken) {
@@ -216,7 +244,7 @@ TEST_F(Jobs, StreamThatWaits_BeginsWithoutAToken) {
   api::Work work{.stream = true};
   work.requests.push_back({.prompt = {1}});
   api::DelayedCalls patience(std::chrono::milliseconds(0));
-  std::make_shared<api::Job>(serving, exchange, std::move(work))->start(patience);
+  std::make_shared<api::Job>(serving, exchange, std::move(work))->start(patience, patience);
   begun->get_future().wait();
   // From here on an error is an event.
   serving.say(0, {.finish = Finish{.reason = FinishReason::kError, .error = Error::backend("gone")}});
