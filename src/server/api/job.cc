@@ -1,7 +1,10 @@
 #include "server/api/job.h"
 
+#include <exception>
 #include <fmt/core.h>
 #include <utility>
+
+#include "base/log.h"
 
 namespace spate::api {
 namespace {
@@ -112,7 +115,27 @@ void Job::try_again_later() {
   });
 }
 
+// On the thread that everybody's answers come from: what goes wrong with one must not get out.
 void Job::take(size_t prompt, const OutputDelta& delta) {
+  try {
+    hand_over(prompt, delta);
+  } catch (const std::exception&) {  // its text may quote the request
+    log::error("request {}: an answer threw an exception", exchange_->request().id);
+    give_up();
+  }
+}
+
+void Job::give_up() {
+  std::vector<RequestId> unwanted;
+  {
+    const std::lock_guard lock(mutex_);
+    if (over_) return;
+    unwanted = fail(api_error(Error::backend("the server failed to write this answer; see its log")));
+  }
+  cancel_all(unwanted);
+}
+
+void Job::hand_over(size_t prompt, const OutputDelta& delta) {
   std::vector<RequestId> unwanted;
   {
     const std::lock_guard lock(mutex_);
@@ -165,7 +188,6 @@ void Job::annotate() {
 }
 
 void Job::complete() {
-  over_ = true;
   annotate();
   if (work_.stream) {
     begin_stream();
@@ -174,6 +196,7 @@ void Job::complete() {
   } else {
     exchange_->respond(200, kJsonType, work_.answer->body());
   }
+  over_ = true;  // now: had the body thrown, the error would still have to be sent
 }
 
 std::vector<RequestId> Job::fail(const ApiError& error) {

@@ -44,6 +44,8 @@ class Job : public std::enable_shared_from_this<Job> {
   std::optional<size_t> next_prompt();
   bool submitted(size_t prompt, const Result<RequestId>& id);
   void take(size_t prompt, const OutputDelta& delta);
+  void hand_over(size_t prompt, const OutputDelta& delta);
+  void give_up();
   void client_gone();
   // With mutex_ held:
   std::vector<RequestId> fail(const ApiError& error);  // those that are then to be cancelled, without it

@@ -216,6 +216,36 @@ TEST_F(Jobs, QueueThatStaysFull_IsTriedAgainByATimerOnceAPromptWasTaken) {
   EXPECT_EQ(exchange->status, 200);
 }
 
+class AnswerThatThrows final : public api::Answer {
+ public:
+  void add(size_t, const OutputDelta&, api::Events&) override {
+    if (!in_body) throw std::bad_alloc();
+  }
+  void end(api::Events&) override {}
+  std::string body() override { throw std::bad_alloc(); }
+  const api::Usage& usage() const override { return usage_; }
+  bool in_body = false;
+
+ private:
+  api::Usage usage_;
+};
+
+TEST_F(Jobs, AnswerThatThrows_FailsItsRequestAlone) {
+  for (const bool in_body : {false, true}) {
+    auto exchange = std::make_shared<FakeExchange>(http::HttpRequest{});
+    auto answer = std::make_unique<AnswerThatThrows>();
+    answer->in_body = in_body;
+    api::Work work;
+    work.requests.push_back({.prompt = {1}});
+    work.answer = std::move(answer);
+    api::DelayedCalls patience(std::chrono::hours(1));
+    std::make_shared<api::Job>(serving, exchange, std::move(work))->start(patience, patience);
+    serving.say(serving.submissions.size() - 1, end_delta(FinishReason::kStop));
+    EXPECT_EQ(exchange->status, 500);
+    EXPECT_EQ(serving.cancelled.size(), serving.submissions.size());
+  }
+}
+
 TEST_F(Jobs, StreamThatWaits_BeginsWithoutAToken) {
   auto begun = std::make_shared<std::promise<void>>();
   class Watched final : public http::Exchange {
