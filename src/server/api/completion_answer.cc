@@ -31,7 +31,7 @@ CompletionAnswer::CompletionAnswer(std::shared_ptr<const ServedModel> model, con
 
 // The text that the tokens stand for. A BOS in front is not the client's, if the vocabulary adds one.
 CompletionAnswer::Prompt CompletionAnswer::make_prompt(const std::vector<TokenId>& ids, bool echo) const {
-  Prompt prompt{.first = ids.front(), .scored = !echo || !wants_logprobs_ || ids.size() == 1};
+  Prompt prompt{.scored = !echo || !wants_logprobs_ || ids.size() == 1};
   if (!echo) return prompt;
   const Vocab& vocab = model_->tokenizer().vocab();
   StreamDecoder decoder(model_->tokenizer(), true, true);
@@ -45,6 +45,7 @@ CompletionAnswer::Prompt CompletionAnswer::make_prompt(const std::vector<TokenId
   const std::string rest = decoder.finish();
   prompt.n_chars += count_codepoints(rest);
   prompt.echo += rest;
+  if (wants_logprobs_) prompt.logprobs.add_first(ids.front(), prompt.begin_chars.front(), *model_);
   return prompt;
 }
 
@@ -55,8 +56,9 @@ bool CompletionAnswer::wait_for_scores(Prompt& prompt, const OutputDelta& delta)
     prompt.early.push_back(delta);
     return true;
   }
-  prompt.scores.insert(prompt.scores.end(), delta.prompt.begin(), delta.prompt.end());
-  prompt.scored = prompt.scores.size() + 1 == prompt.begin_chars.size() || delta.finish;
+  for (const PromptToken& token : delta.prompt)
+    prompt.logprobs.add(token, prompt.begin_chars[++prompt.n_scored], *model_);
+  prompt.scored = prompt.n_scored + 1 == prompt.begin_chars.size() || delta.finish;
   return !prompt.scored;
 }
 
@@ -71,10 +73,7 @@ void CompletionAnswer::add(size_t index, const OutputDelta& delta, Events& event
 void CompletionAnswer::begin(const Prompt& prompt, Choice& choice) {
   choice.begun = true;
   choice.text = prompt.echo;
-  if (!wants_logprobs_ || prompt.begin_chars.empty()) return;
-  choice.logprobs.add_first(prompt.first, prompt.begin_chars.front(), *model_);
-  for (size_t i = 0; i < prompt.scores.size(); ++i)
-    choice.logprobs.add(prompt.scores[i], prompt.begin_chars[i + 1], *model_);
+  choice.logprobs = prompt.logprobs;
 }
 
 void CompletionAnswer::take(size_t index, const OutputDelta& delta, Events& events) {

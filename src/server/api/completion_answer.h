@@ -24,11 +24,11 @@ class CompletionAnswer final : public Answer {
  private:
   // What choices of a prompt begin with.
   struct Prompt {
-    TokenId first = kNoToken;              // of its tokens
     std::string echo = {};                 // its text; empty where there is no echo
     size_t n_chars = 0;                    // of echo
     std::vector<size_t> begin_chars = {};  // of each token in it; empty without echo
-    std::vector<PromptToken> scores = {};  // of the tokens from the second, as far as they are known
+    CompletionLogprobs logprobs = {};      // of the echo, as far as they are known: written once, for all choices
+    size_t n_scored = 0;                   // tokens from the second
     std::vector<OutputDelta> early = {};   // of other choices than the one that scores, before it had done so
     bool scored = false;                   // or it need not be
   };

@@ -20,6 +20,18 @@ void refuse_unserved(Fields& fields, const GenerationFields& generation) {
                 fmt::format("best_of is {} and n is {}: choosing among answers is not served", best_of, generation.n));
 }
 
+ApiResult<void> check_echoed_scores(const CompletionRequest& request) {
+  if (!request.echo || !request.generation.n_logprobs) return {};
+  size_t n_scores = 0;
+  for (const std::vector<TokenId>& ids : request.prompts)
+    n_scores += ids.size() * static_cast<size_t>((1 + *request.generation.n_logprobs) * request.generation.n);
+  if (n_scores <= kMaxEchoedScores) return {};
+  return ApiError::invalid(
+      "logprobs", fmt::format("echo with logprobs {} and n {} makes {} log-probabilities; there may be {}: "
+                              "ask for fewer, or in several requests",
+                              *request.generation.n_logprobs, request.generation.n, n_scores, kMaxEchoedScores));
+}
+
 }  // namespace
 
 ApiResult<CompletionRequest> parse_completion_request(const Json& body, const ServedModel& model) {
@@ -36,6 +48,7 @@ ApiResult<CompletionRequest> parse_completion_request(const Json& body, const Se
   SPATE_TRY(request.prompts, parse_prompts(*prompt, "prompt", kMaxPrompts, model));
   for (const std::vector<TokenId>& ids : request.prompts)
     SPATE_TRY_VOID(check_context(model, ids.size(), generation.max_tokens, "prompt"));
+  SPATE_TRY_VOID(check_echoed_scores(request));
   return request;
 }
 

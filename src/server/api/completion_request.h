@@ -9,6 +9,8 @@ namespace spate::api {
 
 inline constexpr int kDefaultCompletionTokens = 16;
 inline constexpr size_t kMaxPrompts = 128;
+// Log-probabilities of prompts in one answer, alternatives and choices counted: some 20 MB of JSON.
+inline constexpr size_t kMaxEchoedScores = size_t{1} << 20;
 
 struct CompletionRequest {
   // At least one; none is empty, all are in the vocabulary, and each has room in the context.

@@ -89,6 +89,19 @@ TEST(CompletionRequest, LogprobsAreACount) {
   expect_completion_refused(completion_with("logprobs", true), "logprobs", "a whole number, not a boolean");
 }
 
+TEST(CompletionRequest, ScoresOfPrompts_AreBoundedInAll) {
+  const auto request = [](int n) {
+    return Json{{"prompt", std::vector<std::vector<int>>(api::kMaxPrompts, std::vector<int>(99, 'a'))},
+                {"echo", true},
+                {"logprobs", 20},
+                {"n", n}};
+  };
+  EXPECT_TRUE(parse_completion_request(request(1), *small_model()).ok());
+  const ApiError error = error_of(parse_completion_request(request(8), *small_model()));
+  EXPECT_EQ(error.param, "logprobs");
+  EXPECT_THAT(error.message, HasSubstr("makes 2128896 log-probabilities"));
+}
+
 TEST(CompletionRequest, WhatIsNotServed_IsRefused) {
   expect_completion_refused(completion_with("suffix", "end"), "suffix", "continues");
   expect_completion_refused(completion_with("best_of", 3), "best_of", "best_of is 3 and n is 1");
