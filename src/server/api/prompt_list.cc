@@ -15,6 +15,7 @@ ApiError not_a_prompt(const std::string& path) {
 }
 
 ApiResult<std::vector<TokenId>> text_prompt(const Json& text, const std::string& path, const ServedModel& model) {
+  SPATE_TRY_VOID(model.check_bytes(text.get_ref<const std::string&>().size(), path));
   std::vector<TokenId> ids = model.tokenizer().encode(text.get_ref<const std::string&>());
   if (ids.empty())
     return ApiError::invalid(path, fmt::format("{} is empty, and this model adds no token of its own", path));

@@ -20,6 +20,14 @@ std::tm local_time() {
   return local;
 }
 
+// In bytes; of an unknown token, those of any code point.
+size_t longest_token(const Tokenizer& tokenizer) {
+  size_t longest = 4;
+  for (TokenId id = 0; id < tokenizer.vocab().size(); ++id)
+    longest = std::max(longest, tokenizer.token_bytes(id, true).size());
+  return longest;
+}
+
 }  // namespace
 
 struct ServedModel::Chat {
@@ -37,7 +45,7 @@ struct ServedModel::Chat {
 
 ServedModel::ServedModel(std::shared_ptr<const Tokenizer> tokenizer, Result<chat::ChatTemplate> chat_template,
                          ServedModelOptions options)
-    : tokenizer_(std::move(tokenizer)), options_(std::move(options)) {
+    : tokenizer_(std::move(tokenizer)), options_(std::move(options)), longest_token_bytes_(longest_token(*tokenizer_)) {
   SPATE_CHECK(!options_.names.empty() && options_.context_tokens > 0 && options_.vocab_size > 0);
   SPATE_CHECK(options_.pooling != Pooling::kNone);
   if (chat_template) {
@@ -53,6 +61,16 @@ bool ServedModel::has_name(std::string_view name) const {
   return std::find(options_.names.begin(), options_.names.end(), name) != options_.names.end();
 }
 
+ApiResult<void> ServedModel::check_bytes(size_t n_bytes, const std::string& param) const {
+  const size_t n_least = n_bytes / longest_token_bytes_;
+  if (n_least <= static_cast<size_t>(options_.context_tokens)) return {};
+  return ApiError::invalid(param,
+                           fmt::format("This model's maximum context length is {} tokens, and {} has at least {}. "
+                                       "Shorten it.",
+                                       options_.context_tokens, param, n_least),
+                           "context_length_exceeded");
+}
+
 ApiResult<ServedModel::Prompt> ServedModel::render(const chat::Conversation& conversation) const {
   if (!chat_) {
     ApiError error =
@@ -64,6 +82,7 @@ ApiResult<ServedModel::Prompt> ServedModel::render(const chat::Conversation& con
   names.now = local_time();
   Result<chat::Rendered> rendered = chat_->chat_template.render(conversation, names);
   if (!rendered) return ApiError::invalid("messages", rendered.error().message, "template_error");
+  SPATE_TRY_VOID(check_bytes(rendered->text.size(), "messages"));
   std::vector<TokenId> tokens = chat_->encoder.encode(*rendered);
   return Prompt{.text = std::move(rendered->text), .tokens = std::move(tokens)};
 }

@@ -49,8 +49,12 @@ class ServedModel {
   const Tokenizer& tokenizer() const { return *tokenizer_; }
   bool has_token(int64_t id) const { return id >= 0 && id < options_.vocab_size; }
 
+  // Error 400: a text of so many bytes has more tokens than the context, however it is split. Cheap, and before a text
+  // is tokenised, which takes a worker a second for some megabytes.
+  ApiResult<void> check_bytes(size_t n_bytes, const std::string& param) const;
+
   // The text that the template makes of the conversation, and its tokens. Error 400: there is no template, or it
-  // refuses the conversation.
+  // refuses the conversation, or that is beyond the context (check_bytes()).
   struct Prompt {
     std::string text;
     std::vector<TokenId> tokens;
@@ -69,6 +73,7 @@ class ServedModel {
 
   std::shared_ptr<const Tokenizer> tokenizer_;
   ServedModelOptions options_;
+  size_t longest_token_bytes_;
   std::unique_ptr<const Chat> chat_;     // null: there is no template,
   std::optional<Error> template_error_;  // for this reason
 };

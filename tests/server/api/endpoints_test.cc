@@ -61,6 +61,21 @@ TEST_F(Endpoints, TextEndpoints_RefuseBadFields) {
   EXPECT_EQ(param("/apply-template", Json::object()), "messages");
 }
 
+TEST_F(Endpoints, TextsThatNoTokensCouldBringIntoTheContext_AreRefusedUnread) {
+  // The longest token is "<|im_start|>", 12 bytes, and the context is 100 tokens.
+  const std::string text(1212, ' ');
+  const Json messages = Json::array({{{"role", "user"}, {"content", text}}});
+  const std::vector<std::pair<std::string, Json>> requests = {{"/v1/completions", Json{{"prompt", text}}},
+                                                              {"/v1/embeddings", Json{{"input", text}}},
+                                                              {"/v1/chat/completions", Json{{"messages", messages}}}};
+  for (const auto& [path, body] : requests) {
+    const auto exchange = post(path, body);
+    EXPECT_EQ(exchange->status, 400) << path;
+    EXPECT_EQ(exchange->error()["code"], "context_length_exceeded");
+    EXPECT_THAT(exchange->error()["message"].get<std::string>(), HasSubstr("has at least 10"));
+  }
+}
+
 TEST_F(Endpoints, DetokenizedBytesThatAreNoText_AreReplaced) {
   EXPECT_EQ(parsed(post("/detokenize", {{"tokens", Json::array({'a', 0xFF})}})->body)["content"], "a\xEF\xBF\xBD");
   EXPECT_EQ(parsed(post("/detokenize", {{"tokens", Json::array()}})->body)["content"], "");
