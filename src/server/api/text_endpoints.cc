@@ -70,13 +70,22 @@ ApiResult<std::string> tokenize(const Json& body, const ServedModel& model) {
     return tokens_json(prompt.tokens, with_pieces, model);
   }
   if (!content->is_string()) return ApiError::invalid("content", "content must be a string", "invalid_type");
-  return tokens_json(model.tokenizer().encode(content->get_ref<const std::string&>(), options), with_pieces, model);
+  const std::string& text = content->get_ref<const std::string&>();
+  if (text.size() > kMaxTokenizedBytes)
+    return ApiError::invalid(
+        "content", fmt::format("content has {} bytes; there may be {}: split it", text.size(), kMaxTokenizedBytes),
+        "string_above_max_length");
+  return tokens_json(model.tokenizer().encode(text, options), with_pieces, model);
 }
 
 ApiResult<std::string> detokenize(const Json& body, const ServedModel& model) {
   Fields fields(body);
   const Json* tokens = fields.find("tokens");
   if (tokens == nullptr) return ApiError::invalid("tokens", "tokens is missing", "missing_required_parameter");
+  if (tokens->is_array() && tokens->size() > kMaxDetokenized)
+    return ApiError::invalid(
+        "tokens", fmt::format("tokens is a list of {}; there may be {}: split it", tokens->size(), kMaxDetokenized),
+        "array_above_max_length");
   SPATE_TRY(const std::vector<TokenId> ids, parse_ids(*tokens, "tokens", model));
   return R"({"content":)" + json_text(model.tokenizer().decode(ids, true)) + "}";
 }

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "server/api/api_testing.h"
+#include "server/api/text_endpoints.h"
 
 namespace spate::testing {
 namespace {
@@ -43,6 +44,16 @@ TEST_F(Endpoints, TokenizeOfMessages_GivesThePromptsTokens) {
             "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n");
   EXPECT_EQ(parsed(post("/apply-template", {{"messages", messages}, {"add_generation_prompt", false}})->body)["prompt"],
             "<|im_start|>user\nhi<|im_end|>\n");
+}
+
+TEST_F(Endpoints, TextEndpoints_RefuseWhatWouldMakeHugeAnswers) {
+  const auto status = [&](const std::string& path, const Json& body) { return post(path, body)->status; };
+  EXPECT_EQ(status("/tokenize", {{"content", std::string(api::kMaxTokenizedBytes + 1, 'a')}}), 400);
+  const std::vector<int> ids(api::kMaxDetokenized, 'a');
+  EXPECT_EQ(status("/detokenize", {{"tokens", ids}}), 200);
+  std::vector<int> one_more = ids;
+  one_more.push_back('a');
+  EXPECT_EQ(status("/detokenize", {{"tokens", one_more}}), 400);
 }
 
 TEST_F(Endpoints, TextEndpoints_RefuseBadFields) {
