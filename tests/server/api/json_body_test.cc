@@ -104,7 +104,7 @@ TEST(ErrorJson, HasOpenAiShape) {
 
 TEST(ErrorJson, StatusGivesTheType) {
   const auto type = [](int status) { return parsed(api::error_json(status, "m", "c"))["error"]["type"]; };
-  EXPECT_EQ(type(401), "authentication_error");
+  EXPECT_EQ(type(401), "invalid_request_error");  // as OpenAI says of a key that it does not know
   EXPECT_EQ(type(415), "invalid_request_error");
   EXPECT_EQ(type(429), "rate_limit_error");
   EXPECT_EQ(type(503), "server_error");
