@@ -123,11 +123,13 @@ class DrainTarget {
     const std::lock_guard lock(mutex_);
     server_ = server;
   }
-  // False: there is none.
+  // False: there is none. Does not return while a model is being loaded: that cannot be broken off, but need not end.
   bool drain() {
     const std::lock_guard lock(mutex_);
-    if (server_ != nullptr) server_->drain();
-    return server_ != nullptr;
+    if (server_ == nullptr) return false;
+    server_->drain();
+    if (server_->ends_before_serving()) std::_Exit(EXIT_SUCCESS);
+    return true;
   }
 
  private:
@@ -152,13 +154,17 @@ Result<void> serve(const ServeOptions& given) {
     log::warn("there are no API keys: whoever reaches {} may use this server", http.host);
 
   DrainTarget target;
-  const ServeSignals signals([&target] { return target.drain(); });  // nothing is worth waiting for while loading
+  const ServeSignals signals([&target] { return target.drain(); });
   SPATE_TRY(const std::unique_ptr<server::Server> server, server::Server::start(options.server));
   log::info("listening at {}", url_of(options.server.http, server->port()));
-  SPATE_TRY(server::Loaded loaded, load_served(options));
-  const std::string line = announcement(options, loaded, server->port());
-  server->serve(std::move(loaded));
   target.set(server.get());
+  Result<server::Loaded> loaded = load_served(options);
+  if (!loaded) {
+    target.set(nullptr);
+    return loaded.error();
+  }
+  const std::string line = announcement(options, *loaded, server->port());
+  server->serve(std::move(*loaded));
   StandardOutput().write(line);
   const Result<void> result = server->wait();
   target.set(nullptr);

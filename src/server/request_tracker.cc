@@ -10,10 +10,7 @@ namespace spate::server {
 class RequestTracker::Tracked : public std::enable_shared_from_this<RequestTracker::Tracked> {
  public:
   Tracked(RequestTracker& tracker, int n_choices, OutputSink sink)
-      : tracker_(tracker), n_choices_(n_choices), sink_(std::move(sink)) {
-    const std::lock_guard lock(tracker_.mutex_);
-    tracker_.requests_.insert(this);
-  }
+      : tracker_(tracker), n_choices_(n_choices), sink_(std::move(sink)) {}
   ~Tracked() {
     const std::lock_guard lock(tracker_.mutex_);
     tracker_.requests_.erase(this);
@@ -60,6 +57,11 @@ class RequestTracker::Tracked : public std::enable_shared_from_this<RequestTrack
 
 Result<RequestId> RequestTracker::submit(EngineThread& engine, Request request, OutputSink sink) {
   const auto tracked = std::make_shared<Tracked>(*this, request.n_choices, std::move(sink));
+  {
+    const std::lock_guard lock(mutex_);
+    if (failure_) return *failure_;
+    requests_.insert(tracked.get());
+  }
   Result<RequestId> id = engine.submit(
       std::move(request), [tracked](RequestId given, const OutputDelta& delta) { tracked->take(given, delta); });
   if (id) tracked->set_id(*id);
@@ -70,6 +72,7 @@ void RequestTracker::fail_all(const Error& error) {
   std::vector<std::shared_ptr<Tracked>> alive;
   {
     const std::lock_guard lock(mutex_);
+    failure_ = error;
     for (Tracked* each : requests_)
       if (std::shared_ptr<Tracked> request = each->weak_from_this().lock()) alive.push_back(std::move(request));
   }

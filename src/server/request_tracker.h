@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <unordered_set>
 
 #include "base/error.h"
@@ -19,11 +20,12 @@ class RequestTracker {
   RequestTracker(const RequestTracker&) = delete;
   RequestTracker& operator=(const RequestTracker&) = delete;
 
-  // EngineThread::submit().
+  // EngineThread::submit(). After fail_all(): its error.
   Result<RequestId> submit(EngineThread& engine, Request request, OutputSink sink);
 
   // Ends every choice that has not ended with FinishReason::kError, by the calling thread; what the engine may still
-  // say of them is dropped. For an engine that hangs: one sink may be called by it and by this at the same time.
+  // say of them is dropped. For an engine that hangs: one sink may be called by it and by this at the same time. Those
+  // that are on their way to it are refused.
   void fail_all(const Error& error);
 
  private:
@@ -31,7 +33,9 @@ class RequestTracker {
 
   ServerMetrics& metrics_;
   std::mutex mutex_;
-  std::unordered_set<Tracked*> requests_;  // guarded by mutex_
+  // Guarded by mutex_:
+  std::unordered_set<Tracked*> requests_;
+  std::optional<Error> failure_;  // of all, and of those still to come
 };
 
 }  // namespace spate::server

@@ -152,6 +152,12 @@ void Server::drain() {
   changed_.notify_all();
 }
 
+bool Server::ends_before_serving() {
+  if (running_ != nullptr) return false;
+  http_->wait_until_idle(steady_clock::now() + kFlushTime);
+  return running_ == nullptr;
+}
+
 // What keeps the engine from going on, if anything does.
 std::optional<Error> Server::engine_trouble() {
   if (std::optional<Error> failure = engine_->failure()) return failure;
@@ -191,8 +197,11 @@ Result<void> Server::end_drained() {
     http_->wait_until_idle(steady_clock::now() + kFlushTime);
   }
   http_->stop();
-  engine_->stop();
-  return {};
+  engine_stopped_ = std::async(std::launch::async, [this] { engine_->stop(); });
+  if (engine_stopped_.wait_for(options_.stop_time) == std::future_status::ready) return {};
+  engine_hangs_ = true;
+  return Error::backend(fmt::format("a step did not end within {:.1f} s of the server's end: the device hangs",
+                                    std::chrono::duration<double>(options_.stop_time).count()));
 }
 
 Error Server::end_failed(Error why) {

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <future>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -32,6 +33,7 @@ struct ServerOptions {
   std::string commit = {};
   std::chrono::milliseconds drain_time{30'000};     // that requests under way have to end, once told to drain
   std::chrono::milliseconds watchdog_time{60'000};  // that the engine may have work and complete no step; 0: any
+  std::chrono::milliseconds stop_time{15'000};      // after drain_time, that the steps in flight have to end
 };
 
 // What is served, once it is loaded.
@@ -59,9 +61,13 @@ class Server final : private api::Serving {
   // Any thread: takes no new requests, and lets wait() return once those under way have ended or drain_time is over.
   void drain();
 
+  // Any thread, after drain(): waits until what was asked meanwhile is answered, and says whether that is all there is
+  // to wait for, serve() not having been called yet.
+  bool ends_before_serving();
+
   // Blocks from serve() on until the server has ended: nothing after drain(), what is still under way then being
-  // failed; Error kBackend or kIo when the executor failed, or hung for watchdog_time. What was in flight has been
-  // answered with it.
+  // failed; Error kBackend or kIo when the executor failed, hung for watchdog_time, or did not end within stop_time of
+  // what it had to do. What was in flight has been answered with it.
   Result<void> wait();
   // wait() has found the engine to hang: it cannot be destroyed, so the process must end without.
   bool engine_hangs() const { return engine_hangs_; }
@@ -100,6 +106,7 @@ class Server final : private api::Serving {
   std::shared_ptr<const api::ServedModel> model_;
   std::unique_ptr<EngineThread> engine_;
   std::atomic<const EngineThread*> running_ = nullptr;  // engine_, for those who may ask before
+  std::future<void> engine_stopped_;                    // of the thread that waits for it
   std::unique_ptr<http::HttpServer> http_;
 };
 

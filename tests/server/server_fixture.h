@@ -121,6 +121,15 @@ class ServerFixture : public ::testing::Test {
     while (last != value && std::chrono::steady_clock::now() < until) last = metric(name);
     EXPECT_EQ(last, value) << name;
   }
+  // Of an executor that holds its steps from `held_at` on: lets one after the other go, until that many answers run.
+  void step_until_running(int n, StepId held_at) {
+    executor->wait_until_held();
+    while (metric("spate_num_requests_running") < n) {
+      ASSERT_LT(held_at, 300u);
+      executor->hold_from(++held_at);
+    }
+    executor->wait_until_held();
+  }
   void expect_all_freed() {
     expect_soon("spate_num_requests_running", 0);
     expect_soon("spate_num_requests_waiting", 0);

@@ -47,6 +47,17 @@ TEST_F(ServerTest, Loading_ListensAndSaysSo) {
   EXPECT_EQ(metric("spate_ready"), 1);
 }
 
+TEST_F(ServerTest, Loading_DrainedHasNothingToWaitFor) {
+  start();
+  server->drain();
+  EXPECT_EQ(ask(request_text("/health")).body, R"({"status":"draining"})");
+  EXPECT_EQ(ask(completion(1, false)).status, 503);
+  EXPECT_TRUE(server->ends_before_serving());
+  serve();
+  EXPECT_FALSE(server->ends_before_serving());
+  EXPECT_TRUE(server->wait().ok());
+}
+
 TEST_F(ServerTest, Ready_AnswersAndCounts) {
   start_and_serve();
   const Response answer = ask(completion(7, false));
@@ -134,7 +145,7 @@ TEST_F(ServerTest, Drain_FailsWhatDoesNotEndInTime) {
   HttpClient streaming(server->port()), waiting(server->port());
   open_stream(streaming, 500);
   waiting.send(completion(500, false));
-  executor->wait_until_held();
+  step_until_running(2, 5);
   server->drain();
   const std::string rest = rest_of(streaming);
   EXPECT_THAT(rest, HasSubstr("data: {\"error\":"));
@@ -144,6 +155,22 @@ TEST_F(ServerTest, Drain_FailsWhatDoesNotEndInTime) {
   EXPECT_TRUE(ended.get().ok());
 }
 
+TEST_F(ServerTest, Drain_WithADeviceThatHangs_EndsAllTheSame) {
+  options.drain_time = options.stop_time = milliseconds(50);
+  start_and_serve();
+  executor->hold_from(5);
+  HttpClient streaming(server->port());
+  open_stream(streaming, 500);
+  executor->wait_until_held();
+  server->drain();
+  EXPECT_THAT(rest_of(streaming), HasSubstr("data: {\"error\":"));
+  const Result<void> result = ended.get();  // the device is still held
+  ASSERT_FALSE(result.ok());
+  EXPECT_EQ(result.error().code, ErrorCode::kBackend);
+  EXPECT_TRUE(server->engine_hangs());
+  executor->release();  // a process would end without
+}
+
 TEST_F(ServerTest, Drain_WithNothingToDo_EndsAtOnce) {
   start_and_serve();
   server->drain();
@@ -151,13 +178,13 @@ TEST_F(ServerTest, Drain_WithNothingToDo_EndsAtOnce) {
 }
 
 TEST_F(ServerTest, Watchdog_FailsRequestsOfAnEngineThatHangs) {
-  options.watchdog_time = milliseconds(100);
+  options.watchdog_time = milliseconds(1000);
   start_and_serve();
   executor->hold_from(5);
   HttpClient streaming(server->port()), waiting(server->port());
   open_stream(streaming, 500);
   waiting.send(completion(500, false));
-  executor->wait_until_held();
+  step_until_running(2, 5);
   EXPECT_THAT(rest_of(streaming), HasSubstr("data: {\"error\":{\"message\":\"there is work, but no step"));
   EXPECT_EQ(waiting.response().status, 500);
   const Result<void> result = ended.get();
@@ -179,13 +206,13 @@ TEST_F(ServerTest, Watchdog_LeavesAnIdleEngineAlone) {
 }
 
 TEST_F(ServerTest, ExecutorFault_FailsWhatIsInFlightAndEnds) {
-  fail_at = 5;
+  fail_at = 400;
   hold_from = 5;
   start_and_serve();
   HttpClient streaming(server->port()), waiting(server->port());
   open_stream(streaming, 500);
   waiting.send(completion(500, false));
-  executor->wait_until_held();
+  step_until_running(2, 5);
   executor->release();
   EXPECT_THAT(rest_of(streaming), HasSubstr("data: {\"error\":{\"message\":\"the fake device fell off the bus"));
   EXPECT_THAT(waiting.response().status, 500);
@@ -206,6 +233,19 @@ TEST_F(ServerTest, RequestsUnderWay_EndWithTheServer) {
   streaming.close();
   EXPECT_TRUE(ended.get().ok());
   server.reset();
+}
+
+// A worker may have found the server ready, and come to its engine only after that was given up.
+TEST(RequestTracker, WhatComesAfterAllHaveFailed_IsRefused) {
+  ServerMetrics metrics;
+  RequestTracker tracker(metrics);
+  testing::HeldExecutor executor({.max_seqs = 2, .max_step_tokens = 64, .n_pages = 10});
+  EngineThread engine(executor, nullptr, {.vocab_size = testing::kServedVocab, .context_tokens = 100});
+  tracker.fail_all(Error::backend("the device hangs"));
+  const Result<RequestId> id =
+      tracker.submit(engine, Request{.prompt = {1}, .max_tokens = 1}, [](RequestId, const OutputDelta&) {});
+  ASSERT_FALSE(id.ok());
+  EXPECT_EQ(id.error().message, "the device hangs");
 }
 
 TEST(MetricsPage, TextFormat) {
