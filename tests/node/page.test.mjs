@@ -27,6 +27,12 @@ async function ended(page) {
   await facts(page).filter({ hasText: /./ }).waitFor();
 }
 
+// Answers go on until they are stopped or the context is full, whatever the model would rather.
+async function withoutEnds(page) {
+  await page.route(/\/v1\/chat\/completions$/, (route) =>
+    route.continue({ postData: { ...route.request().postDataJSON(), ignore_eos: true } }));
+}
+
 // The bodies of what the page asks of the model from now on.
 function requestsOf(page) {
   const requests = [];
@@ -60,6 +66,7 @@ describe("the page", { skip: reasonToSkip() }, () => {
 
   test("an answer streams, and the conversation survives a reload", async (t) => {
     const page = await browser.open(t, server.url, { stored: LONG });
+    await withoutEnds(page);
     // How long the answer was, each time that it changed while it was being written.
     await page.evaluate(() => {
       window.lengths = new Set();
@@ -93,6 +100,7 @@ describe("the page", { skip: reasonToSkip() }, () => {
 
   test("Escape and the button stop an answer, and the server hears of it", async (t) => {
     const page = await browser.open(t, server.url, { stored: LONG });
+    await withoutEnds(page);
     for (const stop of [() => page.keyboard.press("Escape"), () => page.getByRole("button", { name: "Stop" }).click()]) {
       await send(page, "Once there was a mill.");
       await page.locator("article.written .content p").waitFor();
@@ -207,6 +215,7 @@ describe("the page", { skip: reasonToSkip() }, () => {
 
   test("the load moves while an answer is written", async (t) => {
     const page = await browser.open(t, server.url, { stored: LONG });
+    await withoutEnds(page);
     await page.getByRole("button", { name: "Load" }).click();
     await send(page, "Tell me of the river.");
     const readings = (title) => page.locator(".chart", { has: page.getByRole("heading", { name: title }) }).locator("dd");
