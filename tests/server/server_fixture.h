@@ -69,6 +69,7 @@ class ServerFixture : public ::testing::Test {
     options.watchdog_time = std::chrono::seconds(20);
   }
   ~ServerFixture() override {
+    if (server == nullptr) return;  // and its executor with it
     if (executor != nullptr) executor->release();
     if (!ended.valid()) return;
     server->drain();
