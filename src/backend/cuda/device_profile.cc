@@ -20,6 +20,9 @@ constexpr std::string_view kStreamTokens = "stream_tokens";
 constexpr Threshold kThresholds[] = {
     {kStreamTokens, &DeviceProfile::stream_tokens, 0, 8},
     {"stream_warps", &DeviceProfile::stream_warps, 4, 14},
+    {"gemv_tokens", &DeviceProfile::gemv_tokens, 0, 2},
+    {"gemv_warps", &DeviceProfile::gemv_warps, 0, 16},
+    {"gemv_warps_m", &DeviceProfile::gemv_warps_m, 0, 16},
     {"fused_norm_tokens", &DeviceProfile::fused_norm_tokens, 0, 1 << 20},
     {"gemm_min_tokens", &DeviceProfile::gemm_min_tokens, 1, 1 << 20},
     {"split_k_ctas_per_sm", &DeviceProfile::split_k_ctas_per_sm, 1, 32},
@@ -37,6 +40,7 @@ constexpr Switch kSwitches[] = {
     {kDependentLaunch, &DeviceProfile::dependent_launch},
     {"graphs", &DeviceProfile::graphs},
     {"fused_rope", &DeviceProfile::fused_rope},
+    {"fp8_fast_sums", &DeviceProfile::fp8_fast_sums},
 };
 
 std::string threshold_names() {
@@ -83,20 +87,24 @@ std::string why_none(cudaError_t code) {
   return code == cudaSuccess ? "the driver sees none" : cudaGetErrorString(code);
 }
 
-// Whether the code that runs on a device of this capability has been compiled with what came with capability 9.0:
-// dependent launches (older code would not wait) and bulk copies.
-bool built_for_capability_9(int capability) {
-  if (capability < 90) return false;
+// Whether the code that runs on a device of this capability has been compiled with what came with capability `wanted`.
+bool built_with(int wanted, int capability) {
+  if (capability < wanted) return false;
   std::string_view left = SPATE_CUDA_ARCHITECTURES;
   for (;;) {
     const size_t end = left.find(',');
     const std::string_view architecture = left.substr(0, end);
-    int number = 90;  // of "native" and the like
+    int number = wanted;  // of "native" and the like
     std::from_chars(architecture.data(), architecture.data() + architecture.size(), number);
-    if (number >= 90 && runs_on(architecture, capability)) return true;
+    if (number >= wanted && runs_on(architecture, capability)) return true;
     if (end == std::string_view::npos) return false;
     left.remove_prefix(end + 1);
   }
+}
+
+// Dependent launches (older code would not wait) and bulk copies.
+bool built_for_capability_9(int capability) {
+  return built_with(90, capability);
 }
 
 DeviceProfile read_properties(int device) {
@@ -149,6 +157,18 @@ Result<void> DeviceProfile::tune(std::string_view assignment) {
     return {};
   }
   return Error::usage(fmt::format("--tune {}: there is no such threshold; there are {}", key, threshold_names()));
+}
+
+Result<void> DeviceProfile::set_prefill_precision(std::string_view precision) {
+  if (precision != "f16" && precision != "fp8")
+    return Error::usage(fmt::format("'{}' is no precision of prefill; there are f16 and fp8", precision));
+  prefill_fp8 = precision == "fp8";
+  if (prefill_fp8 && !built_with(89, capability))
+    return Error::unsupported(
+        fmt::format("{} cannot multiply in FP8, or this build has no code for it; that came with capability 8.9: leave "
+                    "--prefill-precision out",
+                    name));
+  return {};
 }
 
 Result<DeviceProfile> probe_device(int device) {

@@ -21,6 +21,9 @@ struct DeviceProfile {
   // Matrix products by tokens in the step (matmul_dispatch.cu).
   int stream_tokens = 0;        // up to here, at most 8, float16 by CTAs that stay (bulk copies: capability 9.0)
   int stream_warps = 14;        // that multiply in such a CTA, at most
+  int gemv_tokens = 1;          // up to here, at most 2, quantised types by int8 activations (matmul_gemv.h); 0: never
+  int gemv_warps = 0;           // of its CTAs (4, 8, 16); 0: by the table
+  int gemv_warps_m = 0;         // of these, those that take different rows (1, 2, 4, 8, 16); 0: by the table
   int gemm_min_tokens = 256;    // from here on: decoded once, then cuBLASLt
   int fused_norm_tokens = 8;    // up to here, and below that: RMSNorm is folded into the products around it; 0: never
   int split_k_ctas_per_sm = 2;  // K is shared between CTAs until about this many run on each SM
@@ -30,6 +33,9 @@ struct DeviceProfile {
   int attention_split_pages = 0;   // pages of KV a work item takes at most; 0: planned from the load
   int attention_decode_warps = 0;  // of a CTA, at most; 0: as many as have room for their pages
   bool fused_rope = false;         // decode makes queries, keys and values itself
+  // Long prefill multiplies in E4M3 (gemm_fp8.h), and with sums that stay in the tensor cores' own precision.
+  bool prefill_fp8 = false;
+  bool fp8_fast_sums = false;
   // Programmatic dependent launch between the kernels of a step (from capability 9.0 on).
   bool dependent_launch = false;
   // Decode steps replay captured graphs.
@@ -37,6 +43,9 @@ struct DeviceProfile {
 
   // Sets one threshold by its name. Error (kUsage): no such name (the message lists them) or a value out of range.
   Result<void> tune(std::string_view assignment);
+
+  // "f16" or "fp8". Error kUsage: another name; kUnsupported: the device, or the code for it, has no E4M3.
+  Result<void> set_prefill_precision(std::string_view name);
 };
 
 // Error (kUnsupported): no driver, no such device, or one that this build has no code for; kBackend: it does not
