@@ -12,6 +12,7 @@
 #include "backend/cuda/cuda_weights.h"
 #include "backend/cuda/forward.h"
 #include "backend/cuda/gemm.h"
+#include "backend/cuda/gemm_fp8.h"
 #include "backend/cuda/step_block.h"
 #include "backend/cuda/step_graphs.h"
 #include "backend/cuda/workspace.h"
@@ -158,13 +159,15 @@ void CudaExecutorImpl::open_gemm() {
   if (gemm) {
     gemm_ = std::move(*gemm);
     workspace_.matmul.gemm = gemm_.get();
+    if (profile_.prefill_fp8) measure_fp8_scales(layer_matrices(weights_), workspace_.matmul, stream_.get());
   } else {
     log::warn("long prompts will be slower to read: {}", gemm.error().message);
   }
 }
 
 std::string CudaExecutorImpl::description() const {
-  return fmt::format("{}, KV cache of {} tokens in {}", profile_.name, plan_.kv_tokens(), kv_type_name(plan_.kv_type));
+  return fmt::format("{}, KV cache of {} tokens in {}{}", profile_.name, plan_.kv_tokens(), kv_type_name(plan_.kv_type),
+                     profile_.prefill_fp8 ? ", long prefill in fp8" : "");
 }
 
 ForwardContext CudaExecutorImpl::context(const StepLayout& layout) const {
@@ -344,6 +347,18 @@ Result<void> check_shape(const Model& model) {
   return {};
 }
 
+// Prefill in FP8 that was asked for is not left out in silence.
+Result<void> check_prefill(const DeviceProfile& profile, const ExecutorLimits& limits) {
+  if (!profile.prefill_fp8) return {};
+  if (limits.max_step_tokens < profile.gemm_min_tokens) {
+    log::warn("prefill in FP8 is for steps of {} tokens and more; here a step has at most {}", profile.gemm_min_tokens,
+              limits.max_step_tokens);
+    return {};
+  }
+  SPATE_TRY(const std::unique_ptr<Gemm> gemm, Gemm::open());
+  return {};
+}
+
 }  // namespace
 
 }  // namespace cuda
@@ -352,6 +367,7 @@ Result<std::unique_ptr<CudaExecutor>> make_cuda_executor(const std::shared_ptr<c
                                                          const CudaExecutorOptions& options) {
   SPATE_TRY_VOID(cuda::check_shape(*model));
   const cuda::DeviceProfile& profile = options.profile;
+  SPATE_TRY_VOID(cuda::check_prefill(profile, options.limits));
   SPATE_TRY(const int64_t available, cuda::available_device_bytes(profile));
   SPATE_TRY(const cuda::MemoryPlan plan,
             cuda::plan_memory(*model, options.limits, options.kv_type, profile, available));

@@ -52,6 +52,14 @@ void copy_values(std::span<const float> values, float* to) {
 
 }  // namespace
 
+std::vector<PackedMatrix*> layer_matrices(CudaWeights& weights) {
+  std::vector<PackedMatrix*> all;
+  for (CudaLayer& layer : weights.layers)
+    for (PackedMatrix* matrix : {&layer.q, &layer.k, &layer.v, &layer.attn_output, &layer.gate, &layer.up, &layer.down})
+      all.push_back(matrix);
+  return all;
+}
+
 int64_t weight_memory_bytes(const Model& model) {
   CudaWeights nowhere;
   int64_t total = frequency_bytes(model);

@@ -31,6 +31,9 @@ struct CudaWeights {
   int64_t embedding_row_bytes = 0;
 };
 
+// The matrices of all layers.
+std::vector<PackedMatrix*> layer_matrices(CudaWeights& weights);
+
 // Bytes that load_weights() takes of the device. Where the head is tied to the embedding, that matrix is there twice:
 // in tiles for the head, in rows for the embedding.
 int64_t weight_memory_bytes(const Model& model);

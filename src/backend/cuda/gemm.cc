@@ -29,8 +29,8 @@ struct Gemm::Library {
   decltype(&cublasLtMatmulAlgoCheck) algo_check = nullptr;
   cublasLtHandle_t blas = nullptr;
 
-  // Tokens, rows, columns, stride, addition, alignment of y.
-  using Shape = std::tuple<int, int, int, int64_t, bool, uint32_t>;
+  // Tokens, rows, columns, stride, addition, alignment of y, types.
+  using Shape = std::tuple<int, int, int, int64_t, bool, uint32_t, GemmTypes>;
   std::mutex mutex;
   std::map<Shape, cublasLtMatmulAlgo_t> algorithms;
 
@@ -111,9 +111,13 @@ struct Gemm::Library::Description {
       if (status == CUBLAS_STATUS_SUCCESS) status = step();
     };
     then([&] { return lib.desc_set(product, CUBLASLT_MATMUL_DESC_TRANSA, &transposed, sizeof transposed); });
-    then([&] { return lib.layout_create(&w, CUDA_R_16F, cols, rows, args.n_cols); });
-    then([&] { return lib.layout_create(&x, CUDA_R_16F, cols, tokens, args.n_cols); });
-    then([&] { return lib.layout_create(&y, CUDA_R_32F, rows, tokens, args.y_stride); });
+    const bool fp8 = args.types != GemmTypes::kHalf;
+    const cudaDataType_t operands = fp8 ? CUDA_R_8F_E4M3 : CUDA_R_16F, result = fp8 ? CUDA_R_16BF : CUDA_R_32F;
+    const int8_t fast_sums = args.types == GemmTypes::kFp8FastSums ? 1 : 0;
+    if (fp8) then([&] { return lib.desc_set(product, CUBLASLT_MATMUL_DESC_FAST_ACCUM, &fast_sums, sizeof fast_sums); });
+    then([&] { return lib.layout_create(&w, operands, cols, rows, args.n_cols); });
+    then([&] { return lib.layout_create(&x, operands, cols, tokens, args.n_cols); });
+    then([&] { return lib.layout_create(&y, result, rows, tokens, args.y_stride); });
     if (status == CUBLAS_STATUS_SUCCESS) return;
     release();
     check(status, args, "describing the product");
@@ -157,7 +161,8 @@ cublasLtMatmulAlgo_t Gemm::Library::algorithm(const GemmArgs& args, const Descri
   const int most = (args.n_tokens + kTokensPerAlgorithm - 1) / kTokensPerAlgorithm * kTokensPerAlgorithm;
   const std::lock_guard lock(mutex);
   const auto cached = [&](int n_tokens, const Description& of) {
-    const Shape shape{n_tokens, args.n_rows, args.n_cols, args.y_stride, args.beta != 0, alignment_of(args.y)};
+    const Shape shape{n_tokens,       args.n_rows,          args.n_cols, args.y_stride,
+                      args.beta != 0, alignment_of(args.y), args.types};
     const auto found = algorithms.find(shape);
     return found != algorithms.end() ? found->second : algorithms.emplace(shape, ask(args, of)).first->second;
   };

@@ -1,5 +1,5 @@
-// Float16 matrix products through cuBLASLt, for long prefill. The library is looked for when the program runs (dlopen),
-// so that a binary starts without it; only its header is needed to build.
+// Float16 and E4M3 matrix products through cuBLASLt, for long prefill. The library is looked for when the program runs
+// (dlopen), so that a binary starts without it; only its header is needed to build.
 #pragma once
 
 #include <cstdint>
@@ -11,14 +11,21 @@
 
 namespace spate::cuda {
 
+enum class GemmTypes {
+  kHalf,         // x and w float16, y float32
+  kFp8,          // x and w E4M3, y bfloat16; n_rows a multiple of 16, as are the addresses
+  kFp8FastSums,  // the same, with sums that keep some 14 bits: faster, and less exact the more columns there are
+};
+
 // y[t, r] = alpha * sum_k x[t, k] w[r, k] + beta * y[t, r], accumulated in float32.
 struct GemmArgs {
-  const __half* x;  // [n_tokens, n_cols]
-  const __half* w;  // [n_rows, n_cols]
-  float* y;         // [n_tokens, y_stride]
+  const void* x;  // [n_tokens, n_cols]
+  const void* w;  // [n_rows, n_cols]
+  void* y;        // [n_tokens, y_stride]
   int n_tokens, n_rows, n_cols;
   int64_t y_stride;
   float alpha, beta;
+  GemmTypes types = GemmTypes::kHalf;
 };
 
 class Gemm {

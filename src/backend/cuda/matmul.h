@@ -25,6 +25,8 @@ struct PackedMatrix {
   int n_rows = 0;
   int n_cols = 0;
   int scale_log2 = 0;  // tiles decode to weight * 2^scale_log2
+  static constexpr int kFp8NotMeasured = -100;
+  int fp8_log2 = kFp8NotMeasured;  // what they decode to, times 2^fp8_log2, fits E4M3 (gemm_fp8.h)
 };
 
 // Bytes of the tiles: a whole number of 16-row panels of 256-column tiles. A multiple of 256.
@@ -67,17 +69,27 @@ inline bool can_fold_norm(int n_tokens, const DeviceProfile& profile) {
 
 class Gemm;
 
+// What products in FP8 need besides (gemm_fp8.h).
+struct Fp8Workspace {
+  std::byte* x = nullptr;  // [x_bytes] a step's activations in E4M3; null: long prefill is in float16
+  int64_t x_bytes = 0;
+  float* factors = nullptr;  // [max_tokens] by which a token's E4M3 are multiplied
+  int max_tokens = 0;
+};
+
 // Memory that products share; one per stream.
 struct MatmulWorkspace {
   float* partials = nullptr;  // [partial_elems] sums of CTAs that share K
   int64_t partial_elems = 0;
   uint32_t* counters = nullptr;  // [n_counters] zero between products
   int n_counters = 0;
-  float* gate_up = nullptr;   // [gate_up_elems] gate and up of a SwiGLU that is not fused
+  float* gate_up = nullptr;  // [gate_up_elems] gate and up of a SwiGLU that is not fused; products in FP8
+  int64_t gate_up_elems = 0;
   __half* decoded = nullptr;  // [decoded_elems] a decoded matrix, for long prefill; a larger one takes the other way
   int64_t decoded_elems = 0;
   std::byte* gemm_scratch = nullptr;  // [gemm_scratch_bytes] cuBLASLt's own
   const Gemm* gemm = nullptr;         // null: this machine has no cuBLASLt, and long prefill runs as short prefill does
+  Fp8Workspace fp8 = {};
 };
 
 // What the products of a model ask of MatmulWorkspace.
@@ -86,10 +98,13 @@ struct MatmulDemand {
   int64_t decoded_elems = 0;  // of the largest matrix that long prefill decodes: padded_cols of both sides
   int max_slots = 0;          // panels of 16 rows of the widest product, the LM head included
   int d_ff = 0;
+  int max_cols = 0;  // of the matrices that long prefill decodes
 };
 struct MatmulWorkspaceSize {
   int64_t partial_elems, gate_up_elems, decoded_elems, gemm_scratch_bytes;
   int n_counters;
+  int64_t fp8_x_bytes;
+  int fp8_tokens;
 };
 MatmulWorkspaceSize matmul_workspace_size(const MatmulDemand& demand, const DeviceProfile& profile);
 

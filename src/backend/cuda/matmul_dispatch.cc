@@ -3,6 +3,7 @@
 #include <bit>
 
 #include "backend/cuda/gemm.h"
+#include "backend/cuda/gemm_fp8.h"
 #include "backend/cuda/matmul_few.cuh"
 #include "backend/cuda/matmul_kernels.h"
 #include "backend/cuda/matmul_plan.h"
@@ -222,13 +223,15 @@ void pack_rows(const void* raw, int first_row, int n_rows, int scale_log2, const
 }
 
 MatmulWorkspaceSize matmul_workspace_size(const MatmulDemand& demand, const DeviceProfile& profile) {
-  const bool decodes = demand.max_tokens >= profile.gemm_min_tokens;
+  const bool decodes = demand.max_tokens >= profile.gemm_min_tokens, fp8 = decodes && profile.prefill_fp8;
   const MmaMemory memory = mma_memory(demand.max_slots, profile);
   return {.partial_elems = memory.partial_elems,
           .gate_up_elems = int64_t{2} * demand.d_ff * std::min(demand.max_tokens, kGemmSwigluTokens),
           .decoded_elems = decodes ? demand.decoded_elems : 0,
           .gemm_scratch_bytes = decodes ? Gemm::kScratchBytes : 0,
-          .n_counters = memory.n_counters};
+          .n_counters = memory.n_counters,
+          .fp8_x_bytes = fp8 ? int64_t{demand.max_tokens} * padded_cols(demand.max_cols) : 0,
+          .fp8_tokens = fp8 ? demand.max_tokens : 0};
 }
 
 void matmul(const MatmulArgs& args, int n_tokens, const MatmulWorkspace& workspace, const DeviceProfile& profile,
@@ -239,6 +242,10 @@ void matmul(const MatmulArgs& args, int n_tokens, const MatmulWorkspace& workspa
   SPATE_CHECK(!folded || can_fold_norm(n_tokens, profile), "a norm is folded into a product of {} tokens", n_tokens);
   SPATE_CHECK(args.next.x == nullptr || (args.epilogue == Epilogue::kAdd && args.n_parts == 1),
               "activations are wanted of a product of {} matrices that does not add", args.n_parts);
+  if (n_tokens >= profile.gemm_min_tokens && can_multiply_fp8(args, n_tokens, workspace)) {
+    multiply_fp8(args, n_tokens, workspace, profile, stream);
+    return;
+  }
   if (n_tokens >= profile.gemm_min_tokens && workspace.gemm != nullptr && fits_decoded(args, workspace)) {
     run_decoded(args, n_tokens, workspace, profile, stream);
     return;

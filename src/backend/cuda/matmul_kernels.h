@@ -2,6 +2,7 @@
 // one translation unit, matmul_*.cu).
 #pragma once
 
+#include "backend/cuda/half2_bits.h"
 #include "backend/cuda/launch.h"
 #include "backend/cuda/matmul_params.h"
 
@@ -36,6 +37,9 @@ struct TypeKernels {
   // activations' order (k_position).
   cudaError_t (*decode)(const std::byte* tiles, int first_panel, int n_panels, int n_k_tiles, __half* out,
                         const Launch& how);
+  // The same of panels [0, n_panels) to E4M3, each weight multiplied by the float16 in both halves of `power`.
+  cudaError_t (*decode_e4m3)(const std::byte* tiles, int n_panels, int n_k_tiles, Half2Bits power, std::byte* out,
+                             const Launch& how);
   // Re-lays as pack_rows().
   cudaError_t (*pack)(const std::byte* raw, int64_t row_bytes, int n_rows, int n_cols, float power, std::byte* tiles,
                       const Launch& how);

@@ -65,15 +65,18 @@ Bench::Bench(const MatmulTimingOptions& options, const DeviceProfile& profile)
       matmul_workspace_size({.max_tokens = max_tokens,
                              .decoded_elems = int64_t{padded_cols(decoded_rows)} * padded_cols(options.n_cols),
                              .max_slots = (options.n_rows + kTileRows - 1) / kTileRows,
-                             .d_ff = options.n_rows},
+                             .d_ff = options.n_rows,
+                             .max_cols = options.n_cols},
                             profile);
   const int64_t x_elems = int64_t{max_tokens} * padded_cols(options.n_cols);
+  const int64_t product_elems = profile.prefill_fp8 ? size.gate_up_elems : 0;
   const int64_t y_elems = int64_t{max_tokens} * options.n_rows;
-  memory_ = DeviceArena("timing matrix products",
-                        n_copies_ * matrix_bytes_ + aligned(x_elems * 2) + aligned(y_elems * 4) +
-                            aligned(size.partial_elems * 4) + aligned(size.n_counters * int64_t{4}) +
-                            aligned(size.decoded_elems * 2) + aligned(size.gemm_scratch_bytes),
-                        true);
+  memory_ = DeviceArena(
+      "timing matrix products",
+      n_copies_ * matrix_bytes_ + aligned(x_elems * 2) + aligned(y_elems * 4) + aligned(size.partial_elems * 4) +
+          aligned(size.n_counters * int64_t{4}) + aligned(size.decoded_elems * 2) + aligned(size.gemm_scratch_bytes) +
+          aligned(product_elems * 4) + aligned(size.fp8_x_bytes) + aligned(size.fp8_tokens * int64_t{4}),
+      true);
   weights_ = memory_.take<std::byte>(n_copies_ * matrix_bytes_);
   x_ = memory_.take<__half>(x_elems);
   y_ = memory_.take<float>(y_elems);
@@ -81,10 +84,16 @@ Bench::Bench(const MatmulTimingOptions& options, const DeviceProfile& profile)
                 .partial_elems = size.partial_elems,
                 .counters = memory_.take<uint32_t>(size.n_counters),
                 .n_counters = size.n_counters,
+                .gate_up = memory_.take<float>(product_elems),
+                .gate_up_elems = product_elems,
                 .decoded = size.decoded_elems > 0 ? memory_.take<__half>(size.decoded_elems) : nullptr,
                 .decoded_elems = size.decoded_elems,
                 .gemm_scratch = memory_.take<std::byte>(size.gemm_scratch_bytes),
-                .gemm = gemm_.get()};
+                .gemm = gemm_.get(),
+                .fp8 = {.x = memory_.take<std::byte>(size.fp8_x_bytes),
+                        .x_bytes = size.fp8_x_bytes,
+                        .factors = memory_.take<float>(size.fp8_tokens),
+                        .max_tokens = size.fp8_tokens}};
   SPATE_CUDA(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream");
   SPATE_CUDA(cudaEventCreate(&begin_), "making an event");
   SPATE_CUDA(cudaEventCreate(&end_), "making an event");
@@ -121,7 +130,8 @@ void Bench::launch_all(int n_tokens) const {
             .parts = {{.tiles = weights_ + i * matrix_bytes_,
                        .type = options_.type,
                        .n_rows = options_.n_rows,
-                       .n_cols = options_.n_cols}},
+                       .n_cols = options_.n_cols,
+                       .fp8_log2 = 0}},
             .n_parts = 1,
             .epilogue = Epilogue::kStore,
             .y = y_,

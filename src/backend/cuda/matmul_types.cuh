@@ -1,6 +1,7 @@
 // Defines make_type_kernels<type>() for the translation units that instantiate it.
 #pragma once
 
+#include "backend/cuda/e4m3.h"
 #include "backend/cuda/matmul_few.cuh"
 #include "backend/cuda/matmul_kernels.h"
 #include "backend/cuda/matmul_mma.cuh"
@@ -9,10 +10,33 @@ namespace spate::cuda {
 
 inline constexpr int kDecodeWarps = 4;
 
-// One warp a tile: decoded through shared memory, so that rows are written 512 bytes at a time.
-template <class Tile>
+// A lane's share of a decoded tile [kTileRows, kTileCols] on its way from shared memory, where a row has kRowWords, to
+// `out`, where it has row_elems: whole rows of the warp side by side.
+template <int kRowWords>
+__device__ __forceinline__ void write_tile(const uint32_t* words, int lane, Half2Bits, __half* out, int64_t row_elems) {
+#pragma unroll
+  for (int row = 0; row < kTileRows; ++row)
+    reinterpret_cast<uint4*>(out + row * row_elems)[lane] =
+        *reinterpret_cast<const uint4*>(words + row * kRowWords + 4 * lane);
+}
+template <int kRowWords>
+__device__ __forceinline__ void write_tile(const uint32_t* words, int lane, Half2Bits power, std::byte* out,
+                                           int64_t row_elems) {
+#pragma unroll
+  for (int row = lane / 16; row < kTileRows; row += 2) {
+    const auto* halves = reinterpret_cast<const uint4*>(words + row * kRowWords + 8 * (lane % 16));
+    const uint4 a = halves[0], b = halves[1];
+    reinterpret_cast<uint4*>(out + row * row_elems)[lane % 16] = make_uint4(
+        to_e4m3(a.x, a.y, power), to_e4m3(a.z, a.w, power), to_e4m3(b.x, b.y, power), to_e4m3(b.z, b.w, power));
+  }
+}
+
+// One warp a tile: decoded through shared memory, so that rows are written 512 bytes at a time. Out: __half, or
+// std::byte for E4M3 of the weights times `power`.
+template <class Tile, class Out>
 __global__ void __launch_bounds__(32 * kDecodeWarps)
-    decode_tiles_kernel(const std::byte* tiles, int first_panel, int n_panels, int n_k_tiles, __half* out) {
+    decode_tiles_kernel(const std::byte* tiles, int first_panel, int n_panels, int n_k_tiles, Half2Bits power,
+                        Out* out) {
   constexpr int kRowWords = kTileCols / 2 + 4;  // padded: lanes of eight rows meet no bank twice
   __shared__ __align__(16) uint32_t decoded[kDecodeWarps][kTileRows * kRowWords];
   release_successor();
@@ -43,13 +67,8 @@ __global__ void __launch_bounds__(32 * kDecodeWarps)
   cell.template operator()<1, 0>();
   cell.template operator()<1, 1>();
   __syncwarp();
-  const int64_t panel = tile / n_k_tiles, k_tile = tile % n_k_tiles;
-#pragma unroll
-  for (int row = 0; row < kTileRows; ++row) {
-    const uint4 chunk = *reinterpret_cast<const uint4*>(words + row * kRowWords + 4 * lane);
-    __half* to = out + (panel * kTileRows + row) * n_k_tiles * kTileCols + k_tile * kTileCols;
-    reinterpret_cast<uint4*>(to)[lane] = chunk;
-  }
+  const int64_t panel = tile / n_k_tiles, k_tile = tile % n_k_tiles, row_elems = int64_t{n_k_tiles} * kTileCols;
+  write_tile<kRowWords>(words, lane, power, out + panel * kTileRows * row_elems + k_tile * kTileCols, row_elems);
 }
 
 // One warp a tile.
@@ -99,14 +118,26 @@ template <class Tile, class SecondTile>
 cudaError_t launch_pair(const MmaParams& params, const Launch& how) {
   return launch(how, matmul_few_kernel<Tile, SecondTile, true>, params);
 }
-template <class Tile>
-cudaError_t launch_decode(const std::byte* tiles, int first_panel, int n_panels, int n_k_tiles, __half* out,
-                          const Launch& how) {
-  const int64_t n_tiles = int64_t{n_panels} * n_k_tiles;
+
+inline Launch decode_launch(int64_t n_tiles, const Launch& how) {
   Launch sized = how;
   sized.grid = dim3(static_cast<unsigned>((n_tiles + kDecodeWarps - 1) / kDecodeWarps));
   sized.block = dim3(32 * kDecodeWarps);
-  return launch(sized, decode_tiles_kernel<Tile>, tiles, first_panel, n_panels, n_k_tiles, out);
+  return sized;
+}
+
+template <class Tile>
+cudaError_t launch_decode(const std::byte* tiles, int first_panel, int n_panels, int n_k_tiles, __half* out,
+                          const Launch& how) {
+  return launch(decode_launch(int64_t{n_panels} * n_k_tiles, how), decode_tiles_kernel<Tile, __half>, tiles,
+                first_panel, n_panels, n_k_tiles, Half2Bits{}, out);
+}
+
+template <class Tile>
+cudaError_t launch_decode_e4m3(const std::byte* tiles, int n_panels, int n_k_tiles, Half2Bits power, std::byte* out,
+                               const Launch& how) {
+  return launch(decode_launch(int64_t{n_panels} * n_k_tiles, how), decode_tiles_kernel<Tile, std::byte>, tiles, 0,
+                n_panels, n_k_tiles, power, out);
 }
 
 template <QuantType type>
@@ -124,7 +155,7 @@ template <QuantType type>
 TypeKernels make_type_kernels() {
   constexpr bool kFloats = type == QuantType::kF32 || type == QuantType::kF16 || type == QuantType::kBF16;
   using Tile = std::conditional_t<kFloats, TileFormat<QuantType::kF16>, TileFormat<type>>;
-  return {Tile::kBytes, launch_mma<Tile>, launch_decode<Tile>, launch_pack<type>};
+  return {Tile::kBytes, launch_mma<Tile>, launch_decode<Tile>, launch_decode_e4m3<Tile>, launch_pack<type>};
 }
 
 }  // namespace spate::cuda

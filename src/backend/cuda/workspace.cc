@@ -44,7 +44,8 @@ MatmulDemand matmul_demand(const ModelSpec& spec, const ExecutorLimits& limits) 
                                      elems(spec.d_model, spec.q_dim()), elems(spec.d_ff, spec.d_model)}),
           .max_slots = std::max({panels(spec.q_dim()) + 2 * panels(spec.kv_dim()), panels(spec.d_model),
                                  2 * panels(spec.d_ff), panels(spec.vocab_size)}),
-          .d_ff = spec.d_ff};
+          .d_ff = spec.d_ff,
+          .max_cols = std::max({spec.d_model, spec.q_dim(), spec.d_ff})};
 }
 
 // One list for counting and for taking.
@@ -77,9 +78,15 @@ Workspace lay_out(const ModelSpec& spec, const ExecutorLimits& limits, const Dev
               .counters = memory.template take<uint32_t>(size.n_counters),
               .n_counters = size.n_counters,
               .gate_up = memory.template take<float>(size.gate_up_elems),
+              .gate_up_elems = size.gate_up_elems,
               .decoded = size.decoded_elems > 0 ? memory.template take<__half>(size.decoded_elems) : nullptr,
               .decoded_elems = size.decoded_elems,
               .gemm_scratch = memory.template take<std::byte>(size.gemm_scratch_bytes)};
+  if (size.fp8_tokens > 0)
+    w.matmul.fp8 = {.x = memory.template take<std::byte>(size.fp8_x_bytes),
+                    .x_bytes = size.fp8_x_bytes,
+                    .factors = memory.template take<float>(size.fp8_tokens),
+                    .max_tokens = size.fp8_tokens};
   w.attention = {.decode_partials = memory.template take<float>(attention.decode_elems),
                  .prefill_partials = memory.template take<float>(attention.prefill_elems),
                  .counters = memory.template take<uint32_t>(attention.n_counters)};

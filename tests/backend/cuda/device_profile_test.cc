@@ -40,6 +40,23 @@ TEST(DeviceProfile, Tune_RefusesUnknownNamesAndValuesByName) {
   EXPECT_EQ(profile.graphs, before.graphs);
 }
 
+TEST(DeviceProfile, PrefillInFp8_NeedsADeviceThatHasIt) {
+  DeviceProfile profile;
+  profile.name = "Card";
+  profile.capability = 90;
+  ASSERT_TRUE(profile.set_prefill_precision("fp8").ok());
+  EXPECT_TRUE(profile.prefill_fp8);
+  ASSERT_TRUE(profile.set_prefill_precision("f16").ok());
+  EXPECT_FALSE(profile.prefill_fp8);
+  EXPECT_EQ(profile.set_prefill_precision("int8").error().code, ErrorCode::kUsage);
+  profile.capability = 86;
+  const Result<void> refused = profile.set_prefill_precision("fp8");
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code, ErrorCode::kUnsupported);
+  EXPECT_NE(refused.error().message.find("Card cannot multiply in FP8"), std::string::npos) << refused.error().message;
+  EXPECT_TRUE(profile.set_prefill_precision("f16").ok());
+}
+
 TEST(ProbeDevice, NoSuchDevice_IsUnsupported) {
   for (const int device : {-1, 4096}) {
     const Result<DeviceProfile> profile = probe_device(device);

@@ -101,36 +101,45 @@ class MatmulFixture : public ::testing::Test {
 
   void allocate() {
     const MatmulWorkspaceSize size = matmul_workspace_size(
-        {.max_tokens = 512, .decoded_elems = 1024 * 4096, .max_slots = 128, .d_ff = 1024}, profile_);
+        {.max_tokens = 512, .decoded_elems = 1024 * 4096, .max_slots = 128, .d_ff = 1024, .max_cols = 4096}, profile_);
     partials_ = std::make_unique<DeviceVector<float>>(size.partial_elems);
     counters_ = std::make_unique<DeviceVector<uint32_t>>(size.n_counters);
     gate_up_ = std::make_unique<DeviceVector<float>>(size.gate_up_elems);
     decoded_ = std::make_unique<DeviceVector<__half>>(size.decoded_elems);
     scratch_ = std::make_unique<DeviceVector<std::byte>>(size.gemm_scratch_bytes);
+    fp8_x_ = std::make_unique<DeviceVector<std::byte>>(size.fp8_x_bytes);
+    fp8_factors_ = std::make_unique<DeviceVector<float>>(size.fp8_tokens);
     counters_->fill(0);
     workspace_ = {.partials = partials_->get(),
                   .partial_elems = size.partial_elems,
                   .counters = counters_->get(),
                   .n_counters = size.n_counters,
                   .gate_up = gate_up_->get(),
+                  .gate_up_elems = size.gate_up_elems,
                   .decoded = decoded_->get(),
                   .decoded_elems = size.decoded_elems,
                   .gemm_scratch = scratch_->get(),
-                  .gemm = gemm_.get()};
+                  .gemm = gemm_.get(),
+                  .fp8 = {.x = fp8_x_->get(),
+                          .x_bytes = size.fp8_x_bytes,
+                          .factors = fp8_factors_->get(),
+                          .max_tokens = size.fp8_tokens}};
   }
 
   void poison() {
     partials_->fill(0xff);
     gate_up_->fill(0xff);
     decoded_->fill(0xff);
+    fp8_x_->fill(0xff);
+    fp8_factors_->fill(0xff);
   }
 
   DeviceProfile profile_;
   std::unique_ptr<Gemm> gemm_;
-  std::unique_ptr<DeviceVector<float>> partials_, gate_up_;
+  std::unique_ptr<DeviceVector<float>> partials_, gate_up_, fp8_factors_;
   std::unique_ptr<DeviceVector<uint32_t>> counters_;
   std::unique_ptr<DeviceVector<__half>> decoded_;
-  std::unique_ptr<DeviceVector<std::byte>> scratch_;
+  std::unique_ptr<DeviceVector<std::byte>> scratch_, fp8_x_;
   MatmulWorkspace workspace_;
 };
 

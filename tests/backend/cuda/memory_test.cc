@@ -1,6 +1,7 @@
 // What an executor takes of a device's memory, what it refuses, and how a failing device ends.
 #include <gtest/gtest.h>
 
+#include "backend/cuda/activations.h"
 #include "backend/cuda/cuda_check.h"
 #include "backend/cuda/cuda_weights.h"
 #include "backend/cuda/device_memory.h"
@@ -54,6 +55,24 @@ TEST_F(MemoryPlanning, SmallerKvTypes_TakeLess) {
   };
   EXPECT_EQ(page_bytes(KvType::kFp8) * 2, page_bytes(KvType::kF16));
   EXPECT_EQ(page_bytes(KvType::kQ8_0) * 64, page_bytes(KvType::kF16) * 34);  // a float16 scale for 32 bytes
+}
+
+TEST_F(MemoryPlanning, PrefillInFp8_TakesRoomForItsActivations) {
+  ExecutorLimits limits = kLimits;
+  limits.max_step_tokens = 512;
+  const auto workspace = [&] {
+    return plan_memory(*model_, limits, KvType::kF16, profile_, int64_t{1} << 40)->workspace_bytes;
+  };
+  const int64_t without = workspace();
+  profile_.prefill_fp8 = true;
+  const ModelSpec& spec = model_->spec();
+  const int widest = std::max({spec.d_model, spec.q_dim(), spec.d_ff});
+  // A byte an activation, and a factor a token.
+  EXPECT_EQ(workspace() - without, 512 * padded_cols(widest) + 512 * 4);
+  limits.max_step_tokens = profile_.gemm_min_tokens - 1;
+  const int64_t short_steps = workspace();
+  profile_.prefill_fp8 = false;
+  EXPECT_EQ(short_steps, workspace()) << "no step is long enough for it";
 }
 
 TEST_F(MemoryPlanning, NoPagesGiven_TakesAllThatIsLeft) {
