@@ -43,6 +43,12 @@ __device__ __forceinline__ Half2Bits h2_add(Half2Bits a, Half2Bits b) {
 __device__ __forceinline__ uint32_t byte_select(uint32_t low, uint32_t high, uint32_t selector) {
   return __byte_perm(low, high, selector);
 }
+// The same; a selector's nibble with bit 3 set gives eight times the selected byte's sign bit.
+__device__ __forceinline__ uint32_t sign_select(uint32_t low, uint32_t high, uint32_t selector) {
+  uint32_t d;
+  asm("prmt.b32 %0, %1, %2, %3;" : "=r"(d) : "r"(low), "r"(high), "r"(selector));
+  return d;
+}
 // (a & mask) | b in one instruction.
 __device__ __forceinline__ uint32_t and_or(uint32_t a, uint32_t mask, uint32_t b) {
   uint32_t d;
@@ -79,10 +85,24 @@ inline uint32_t byte_select(uint32_t low, uint32_t high, uint32_t selector) {
   for (int i = 0; i < 4; ++i) out |= static_cast<uint32_t>(both >> (8 * (selector >> (4 * i) & 7)) & 255) << (8 * i);
   return out;
 }
+inline uint32_t sign_select(uint32_t low, uint32_t high, uint32_t selector) {
+  const uint32_t bytes = byte_select(low, high, selector);
+  uint32_t out = 0;
+  for (int i = 0; i < 4; ++i) {
+    const uint32_t byte = bytes >> (8 * i) & 255;
+    const bool sign = (selector >> (4 * i) & 8) != 0;
+    out |= (!sign ? byte : byte >= 128 ? 255u : 0u) << (8 * i);
+  }
+  return out;
+}
 inline uint32_t and_or(uint32_t a, uint32_t mask, uint32_t b) {
   return (a & mask) | b;
 }
 #endif
+// Of a where the mask has ones, of b elsewhere.
+SPATE_HD inline uint32_t bit_select(uint32_t mask, uint32_t a, uint32_t b) {
+  return (a & mask) | (b & ~mask);
+}
 
 // The low and the high half of a pair, in both halves.
 SPATE_HD inline Half2Bits low_twice(Half2Bits a) {

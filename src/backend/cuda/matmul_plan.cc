@@ -4,6 +4,7 @@
 #include <bit>
 
 #include "backend/cuda/matmul_few.cuh"
+#include "backend/cuda/matmul_gemv.h"
 #include "backend/cuda/matmul_stream.h"
 
 namespace spate::cuda {
@@ -147,6 +148,30 @@ StreamPlan plan_stream(const MmaShape& shape, const DeviceProfile& profile) {
     if (plan.shape.n_stages >= 2) return plan;
   }
   return {};
+}
+
+GemvPlan plan_gemv(const MmaShape& shape, int first_slots, int max_warps, const DeviceProfile& profile) {
+  if (shape.n_tokens > std::min(profile.gemv_tokens, kMaxGemvTokens)) return {};
+  if (profile.mma_warps_m != 0 || profile.mma_split_k != 0) return {};  // who sets these asks for that kernel
+  const auto log2 = [](int n) { return std::bit_width(static_cast<unsigned>(n)) - 1; };
+  // Matrices of up to two panels an SM are read in one wave with as many warps as there can be. Of the others the CTAs
+  // take as many rows as leave six of them to each SM: fewer turn the activations into integers.
+  const bool few = shape.n_slots <= 2 * profile.n_sms;
+  int warps_log2 = log2(std::min(max_warps, profile.gemv_warps != 0 ? profile.gemv_warps : few ? 16 : 8));
+  int m_log2 =
+      profile.gemv_warps_m != 0 ? log2(profile.gemv_warps_m) : log2(std::max(1, shape.n_slots / (6 * profile.n_sms)));
+  const int least_m_log2 = shape.swiglu ? 1 : 0;
+  m_log2 = std::clamp(m_log2, least_m_log2, warps_log2);
+  // No CTA has panels of both types.
+  while (m_log2 > least_m_log2 && first_slots % (1 << m_log2) != 0) --m_log2;
+  // Of warps that share K, at least half have some.
+  while (warps_log2 > std::max(2, m_log2) && 1 << (warps_log2 - m_log2 - 1) >= shape.n_k_tiles) --warps_log2;
+  const GemvPlan plan{.n_warps = 1 << warps_log2,
+                      .warps_m_log2 = m_log2,
+                      .n_ctas = ceil_div(shape.n_slots, 1 << m_log2),
+                      .shared_bytes = GemvLayout::of(shape.n_tokens, shape.n_k_tiles, 1 << warps_log2).n_bytes};
+  // Two CTAs have room on an SM.
+  return 2 * plan.shared_bytes <= profile.shared_bytes_per_block ? plan : GemvPlan{};
 }
 
 MmaMemory mma_memory(int max_slots, const DeviceProfile& profile) {

@@ -43,6 +43,18 @@ struct StreamPlan {
 
 StreamPlan plan_stream(const MmaShape& shape, const DeviceProfile& profile);
 
+// A product by matmul_gemv.h. n_warps 0: not by it.
+struct GemvPlan {
+  int n_warps = 0;
+  int warps_m_log2 = 0;
+  int n_ctas = 0;
+  int shared_bytes = 0;
+};
+
+// first_slots: panels of the product's first type, all of them where it is the only one. max_warps: of the kernel
+// (max_gemv_warps).
+GemvPlan plan_gemv(const MmaShape& shape, int first_slots, int max_warps, const DeviceProfile& profile);
+
 // Enough for every plan of products of up to max_slots panels.
 MmaMemory mma_memory(int max_slots, const DeviceProfile& profile);
 

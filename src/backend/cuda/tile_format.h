@@ -26,6 +26,7 @@ namespace spate::cuda {
 // + 1.
 template <class Codes, class Scales>
 struct PackedTile {
+  using Packed = PackedTile;  // of a TileFormat
   static constexpr int kBytes = Codes::kBytes + Scales::kBytes;
 
   struct Regs {
