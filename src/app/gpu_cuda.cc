@@ -15,6 +15,7 @@ constexpr int kMaxUploadThreads = 16;
 
 Result<cuda::DeviceProfile> profile_of(const DeviceOptions& options) {
   SPATE_TRY(cuda::DeviceProfile profile, cuda::probe_device(options.gpu_index()));
+  SPATE_TRY_VOID(profile.set_prefill_precision(options.prefill_precision));
   for (const std::string& assignment : options.tune) SPATE_TRY_VOID(profile.tune(assignment));
   return profile;
 }

@@ -56,8 +56,8 @@ Result<std::unique_ptr<Executor>> make_executor_on_cpu(const std::shared_ptr<con
 Result<std::optional<CpuChoice>> cpu_choice(const DeviceOptions& options) {
   SPATE_TRY(const bool gpu, wants_gpu(options));
   if (gpu) return std::optional<CpuChoice>();
-  if (options.kv_type != "f16" || !options.tune.empty())
-    return Error::usage("--kv-type and --tune are for GPUs, and this would run on the CPU");
+  if (options.kv_type != "f16" || options.prefill_precision != "f16" || !options.tune.empty())
+    return Error::usage("--kv-type, --prefill-precision and --tune are for GPUs, and this would run on the CPU");
   SPATE_TRY(const Isa isa, isa_from_name(options.isa.empty() ? env_options().isa : options.isa));
   return std::optional(
       CpuChoice{.n_threads = options.n_threads > 0 ? options.n_threads : physical_cores(), .isa = isa});

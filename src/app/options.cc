@@ -65,6 +65,13 @@ void add_device_options(CLI::App& parser, DeviceOptions& options) {
       ->check(CLI::IsMember({"f16", "q8_0", "fp8"}))
       ->type_name("NAME")
       ->group(kDeviceGroup);
+  parser
+      .add_option("--prefill-precision", options.prefill_precision,
+                  "what a GPU multiplies in where a step has hundreds of tokens: f16 (default), or fp8, which is "
+                  "faster and less exact")
+      ->check(CLI::IsMember({"f16", "fp8"}))
+      ->type_name("NAME")
+      ->group(kDeviceGroup);
   add_repeatable(
       parser, "--tune", [&options](const std::string& text) { options.tune.push_back(text); },
       "set a threshold of a GPU's kernels, for experiments; may be repeated")

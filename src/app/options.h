@@ -54,8 +54,9 @@ struct DeviceOptions {
   int n_threads = 0;            // 0: the physical cores
   std::string isa;              // empty: SPATE_ISA, else the best the processor has
   bool no_repack = false;
-  std::string kv_type = "f16";    // of a GPU's KV cache: f16 | q8_0 | fp8
-  std::vector<std::string> tune;  // NAME=VALUE, thresholds of a GPU's kernels
+  std::string kv_type = "f16";            // of a GPU's KV cache: f16 | q8_0 | fp8
+  std::string prefill_precision = "f16";  // of a GPU's products of long prefill: f16 | fp8
+  std::vector<std::string> tune;          // NAME=VALUE, thresholds of a GPU's kernels
 
   // Which GPU is meant, if one is.
   int gpu_index() const;

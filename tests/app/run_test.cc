@@ -232,6 +232,8 @@ TEST(Run, WhatCannotRun_IsOneLineWithItsExitCode) {
                                          {{"-p", "x", "--device", "cuda:x"}, 2, "cuda:N"},
                                          {{"-p", "x", "--device", "cpu", "--tune", "graphs=0"}, 2, "for GPUs"},
                                          {{"-p", "x", "--device", "cpu", "--kv-type", "q8_0"}, 2, "for GPUs"},
+                                         {{"-p", "x", "--device", "cpu", "--prefill-precision", "fp8"}, 2, "for GPUs"},
+                                         {{"-p", "x", "--prefill-precision", "int8"}, 2, "fp8"},
                                          {{"-p", kPrompt, "--ctx", "11"}, 6, "context of 11"}}) {
     std::vector<std::string> arguments{"run"};
     arguments.insert(arguments.end(), c.arguments.begin(), c.arguments.end());

@@ -164,7 +164,7 @@ Result<void> DeviceProfile::set_prefill_precision(std::string_view precision) {
     return Error::usage(fmt::format("'{}' is no precision of prefill; there are f16 and fp8", precision));
   prefill_fp8 = precision == "fp8";
   if (prefill_fp8 && !built_with(89, capability))
-    return Error::unsupported(
+    return Error::usage(
         fmt::format("{} cannot multiply in FP8, or this build has no code for it; that came with capability 8.9: leave "
                     "--prefill-precision out",
                     name));

@@ -52,7 +52,7 @@ TEST(DeviceProfile, PrefillInFp8_NeedsADeviceThatHasIt) {
   profile.capability = 86;
   const Result<void> refused = profile.set_prefill_precision("fp8");
   ASSERT_FALSE(refused.ok());
-  EXPECT_EQ(refused.error().code, ErrorCode::kUnsupported);
+  EXPECT_EQ(refused.error().code, ErrorCode::kUsage);
   EXPECT_NE(refused.error().message.find("Card cannot multiply in FP8"), std::string::npos) << refused.error().message;
   EXPECT_TRUE(profile.set_prefill_precision("f16").ok());
 }
