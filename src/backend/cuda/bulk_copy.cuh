@@ -61,6 +61,20 @@ __device__ __forceinline__ void copy_bulk(uint32_t to_shared, const std::byte* f
       : "memory");
 }
 
+// One thread: a box of a tensor from column `column` and row `row` on, as its map says, by itself; its bytes count at
+// the barrier. map: in constant or parameter space, 64-byte aligned.
+__device__ __forceinline__ void copy_box(uint32_t to_shared, const void* map, int column, int row, uint32_t barrier) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];" ::"r"(
+          to_shared),
+      "l"(map), "r"(column), "r"(row), "r"(barrier)
+      : "memory");
+}
+// One thread: arrives at the barrier, which then waits for n_bytes besides.
+__device__ __forceinline__ void barrier_expect(uint32_t barrier, int n_bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(n_bytes) : "memory");
+}
+
 #endif  // SPATE_HAS_BULK_COPY
 
 }  // namespace spate::cuda

@@ -17,6 +17,7 @@ struct Threshold {
 };
 
 constexpr std::string_view kStreamTokens = "stream_tokens";
+constexpr std::string_view kWideMinTokens = "wide_min_tokens";
 constexpr Threshold kThresholds[] = {
     {kStreamTokens, &DeviceProfile::stream_tokens, 0, 8},
     {"stream_warps", &DeviceProfile::stream_warps, 4, 14},
@@ -24,9 +25,10 @@ constexpr Threshold kThresholds[] = {
     {"gemv_warps", &DeviceProfile::gemv_warps, 0, 16},
     {"gemv_warps_m", &DeviceProfile::gemv_warps_m, 0, 16},
     {"fused_norm_tokens", &DeviceProfile::fused_norm_tokens, 0, 1 << 20},
+    {kWideMinTokens, &DeviceProfile::wide_min_tokens, 0, 1 << 20},
     {"gemm_min_tokens", &DeviceProfile::gemm_min_tokens, 1, 1 << 20},
     {"split_k_ctas_per_sm", &DeviceProfile::split_k_ctas_per_sm, 1, 32},
-    {"mma_warps_m", &DeviceProfile::mma_warps_m, 0, 8},
+    {"mma_warps_m", &DeviceProfile::mma_warps_m, 0, 16},
     {"mma_split_k", &DeviceProfile::mma_split_k, 0, 16},
     {"attention_split_pages", &DeviceProfile::attention_split_pages, 0, 1 << 20},
     {"attention_decode_warps", &DeviceProfile::attention_decode_warps, 0, 8},
@@ -107,6 +109,11 @@ bool built_for_capability_9(int capability) {
   return built_with(90, capability);
 }
 
+// Whether the device has wgmma and this build code with it: that of compute capability 9.0a, which nothing else runs.
+bool has_wgmma(int capability) {
+  return capability == 90 && std::string_view(SPATE_CUDA_ARCHITECTURES).find("90a") != std::string_view::npos;
+}
+
 DeviceProfile read_properties(int device) {
   cudaDeviceProp properties{};
   SPATE_CUDA(cudaGetDeviceProperties(&properties, device), "reading the properties of device {}", device);
@@ -120,6 +127,7 @@ DeviceProfile read_properties(int device) {
   profile.shared_bytes_per_block = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
   profile.dependent_launch = built_for_capability_9(profile.capability);
   if (built_for_capability_9(profile.capability)) profile.stream_tokens = 8;
+  if (has_wgmma(profile.capability)) profile.wide_min_tokens = 9;
   return profile;
 }
 
@@ -153,6 +161,9 @@ Result<void> DeviceProfile::tune(std::string_view assignment) {
           fmt::format("--tune {}: {} has no bulk copies, or this build no code for them; they came with "
                       "capability 9.0",
                       assignment, name));
+    if (key == kWideMinTokens && value > 0 && !has_wgmma(capability))
+      return Error::usage(fmt::format(
+          "--tune {}: {} has no wgmma, or this build no code for it; it is of capability 9.0 alone", assignment, name));
     this->*threshold.value = value;
     return {};
   }

@@ -24,6 +24,7 @@ struct DeviceProfile {
   int gemv_tokens = 1;          // up to here, at most 2, quantised types by int8 activations (matmul_gemv.h); 0: never
   int gemv_warps = 0;           // of its CTAs (4, 8, 16); 0: by the table
   int gemv_warps_m = 0;         // of these, those that take different rows (1, 2, 4, 8, 16); 0: by the table
+  int wide_min_tokens = 0;      // from here on by matmul_wide.cuh (wgmma: capability 9.0 alone); 0: never
   int gemm_min_tokens = 256;    // from here on: decoded once, then cuBLASLt
   int fused_norm_tokens = 8;    // up to here, and below that: RMSNorm is folded into the products around it; 0: never
   int split_k_ctas_per_sm = 2;  // K is shared between CTAs until about this many run on each SM

@@ -9,7 +9,9 @@
 #include "backend/cuda/matmul_kernels.h"
 #include "backend/cuda/matmul_plan.h"
 #include "backend/cuda/matmul_stream.h"
+#include "backend/cuda/matmul_wide.h"
 #include "backend/cuda/swiglu.h"
+#include "backend/cuda/tensor_map.h"
 #include "base/check.h"
 
 namespace spate::cuda {
@@ -75,6 +77,28 @@ bool run_gemv(QuantType first, QuantType second, const MmaShape& shape, MmaParam
   return true;
 }
 
+// By matmul_wide.cuh, where it can be.
+bool run_wide(QuantType type, const MmaShape& shape, MmaParams& params, const MatmulWorkspace& workspace,
+              const DeviceProfile& profile, cudaStream_t stream) {
+  if (profile.wide_min_tokens == 0 || shape.n_tokens < profile.wide_min_tokens) return false;
+  const TypeKernels& kernels = type_kernels(type);
+  const WidePlan plan = plan_wide(shape, kernels.tile_bytes, {workspace.partial_elems, workspace.n_counters}, profile);
+  if (plan.tokens == 0) return false;
+  params.warps_m_log2 = plan.warps_m_log2;
+  params.wide = plan.shape;
+  const Launch how{.grid = dim3(static_cast<unsigned>(plan.token_groups), static_cast<unsigned>(plan.slot_groups),
+                                static_cast<unsigned>(plan.split_k)),
+                   .block = dim3(kWideThreads),
+                   .shared_bytes = static_cast<size_t>(plan.shared_bytes),
+                   .stream = stream,
+                   .dependent = profile.dependent_launch};
+  const CUtensorMap x = map_activations(params.x, params.n_tokens, params.x_stride, plan.tokens);
+  SPATE_CUDA(kernels.wide(plan.tokens, params, x, how),
+             "wide product of {} tokens with {} panels of {} x {} tiles of {}", shape.n_tokens, shape.n_slots,
+             kTileRows, shape.n_k_tiles, quant_name(type));
+  return true;
+}
+
 // Parts [first, end) of the args, which share kernels; `column` of the first one's first row in y.
 void run_mma(const MatmulArgs& args, int first, int end, int column, int n_tokens, const MatmulWorkspace& workspace,
              const DeviceProfile& profile, cudaStream_t stream) {
@@ -95,6 +119,7 @@ void run_mma(const MatmulArgs& args, int first, int end, int column, int n_token
                    .counters = workspace.counters,
                    .warps_m_log2 = 0,
                    .stream = {},
+                   .wide = {},
                    .norm = args.norm,
                    .next = args.next,
                    .n_cols = matrix.n_cols};
@@ -116,6 +141,7 @@ void run_mma(const MatmulArgs& args, int first, int end, int column, int n_token
   const PackedMatrix& last = args.parts[end - 1];
   if (run_stream(matrix.type, shape, params, profile, stream)) return;
   if (run_gemv(matrix.type, last.type, shape, params, profile, stream)) return;
+  if (same_kernels(matrix, last) && run_wide(matrix.type, shape, params, workspace, profile, stream)) return;
   const MmaPlan plan = plan_mma(shape, {workspace.partial_elems, workspace.n_counters}, profile);
   SPATE_CHECK(plan.counters() <= workspace.n_counters && plan.partial_elems() <= workspace.partial_elems,
               "{} counters and {} sums for a product of {} tokens that needs {} and {}", workspace.n_counters,

@@ -13,8 +13,8 @@ inline constexpr int kMmaThreads = 32 * kMmaWarps;
 inline constexpr int kRowPad = 4;  // floats behind a row of sums in shared memory: no bank conflicts
 
 // Bytes of the sums' exchange in shared memory.
-SPATE_HD constexpr int exchange_bytes(int n_octets, int n_panels, int warps_m) {
-  return kMmaWarps / warps_m * 8 * n_octets * (warps_m * n_panels * kTileRows + kRowPad) * 4;
+SPATE_HD constexpr int exchange_bytes(int n_octets, int n_panels, int warps_m, int n_warps = kMmaWarps) {
+  return n_warps / warps_m * 8 * n_octets * (warps_m * n_panels * kTileRows + kRowPad) * 4;
 }
 
 #ifdef __CUDACC__
@@ -37,7 +37,7 @@ __device__ __forceinline__ SlotPlace slot_place(const MmaParams& p, int slot) {
   return {part, slot - first};
 }
 
-inline constexpr int kMaxCtaTokens = 64;
+inline constexpr int kMaxCtaTokens = 128;
 
 // Of the CTA's tokens, of token t at t % kMaxCtaTokens.
 struct TokenFactors {
@@ -140,11 +140,19 @@ __device__ __forceinline__ void store_sums(const MmaParams& p, const RowShare& s
   const int r = place.panel * kTileRows + share.row;
   if (r >= part.n_rows) return;
   float* y = p.y + share.first_token * p.y_stride + part.column + r;
-  for (int t = share.first; t < share.n; t += share.step) {
-    if (p.epilogue == Epilogue::kAdd) {
-      atomicAdd(y + t * p.y_stride, value(t));
-    } else {
-      y[t * p.y_stride] = value(t);
+  for (int first = share.first; first < share.n; first += kAtOnce * share.step) {
+    float values[kAtOnce];  // sums that other CTAs left come from far: all are asked for before one is used
+#pragma unroll
+    for (int k = 0; k < kAtOnce; ++k) values[k] = first + k * share.step < share.n ? value(first + k * share.step) : 0;
+#pragma unroll
+    for (int k = 0; k < kAtOnce; ++k) {
+      const int t = first + k * share.step;
+      if (t >= share.n) break;
+      if (p.epilogue == Epilogue::kAdd) {
+        atomicAdd(y + t * p.y_stride, values[k]);
+      } else {
+        y[t * p.y_stride] = values[k];
+      }
     }
   }
 }
@@ -160,7 +168,8 @@ __device__ __forceinline__ void store_swiglu(const MmaParams& p, int panel, int 
 }
 
 // What a CTA's tile of sums still needs: added up over its warps that shared K, over the CTAs that did, then written.
-template <int kOctets, int kPanels>
+// By the CTA's first kWarps warps; it may have others.
+template <int kOctets, int kPanels, int kWarps>
 class Epilogues {
  public:
   __device__ Epilogues(const MmaParams& p, float* exchange, int first_slot, int first_token, int tile_index)
@@ -189,11 +198,14 @@ class Epilogues {
 
  private:
   static constexpr int kTokens = 8 * kOctets;
+  static constexpr int kThreads = 32 * kWarps;
+
+  __device__ static void barrier() { asm volatile("bar.sync 1, %0;" ::"n"(kThreads) : "memory"); }
 
   // Sums of all warps to shared memory, [warps_k][kTokens][rows + pad].
   __device__ void exchange(const Sums<kOctets, kPanels>& sums, int warp_m, int warp_k) {
     const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
-    __syncthreads();  // the activations lie in the same memory
+    barrier();  // the activations lie in the same memory
 #pragma unroll
     for (int panel = 0; panel < kPanels; ++panel) {
 #pragma unroll
@@ -207,13 +219,13 @@ class Epilogues {
         at[stride_ + 8] = sum[3];
       }
     }
-    __syncthreads();
+    barrier();
   }
 
   __device__ float own_sum(int token, int row) const {
     float sum = 0;
     const float* at = exchange_ + token * stride_ + row;
-    for (int k = 0; k < kMmaWarps >> p_.warps_m_log2; ++k) sum += at[k * kTokens * stride_];
+    for (int k = 0; k < kWarps >> p_.warps_m_log2; ++k) sum += at[k * kTokens * stride_];
     return sum;
   }
 
@@ -225,15 +237,15 @@ class Epilogues {
   __device__ bool share_partials() {
     __shared__ bool last;
     float* mine = partial(blockIdx.z);
-    for (int i = threadIdx.x; i < n_tokens_ << rows_log2_; i += kMmaThreads)
+    for (int i = threadIdx.x; i < n_tokens_ << rows_log2_; i += kThreads)
       __stcg(mine + i, own_sum(i >> rows_log2_, i & ((1 << rows_log2_) - 1)));
     __threadfence();
-    __syncthreads();
+    barrier();
     if (threadIdx.x == 0) {
       last = atomicAdd(&p_.counters[tile_index_], 1u) == gridDim.z - 1;
       if (last) p_.counters[tile_index_] = 0;
     }
-    __syncthreads();
+    barrier();
     if (last) __threadfence();
     return last;
   }
@@ -242,7 +254,7 @@ class Epilogues {
   __device__ void write(Sum&& sum) {
     if (p_.epilogue == Epilogue::kSwiGlu) {
       const int half_log2 = rows_log2_ - 1;
-      for (int i = threadIdx.x; i < n_tokens_ << half_log2; i += kMmaThreads) {
+      for (int i = threadIdx.x; i < n_tokens_ << half_log2; i += kThreads) {
         const int token = i >> half_log2, row = i & ((1 << half_log2) - 1), panel = row / kTileRows;
         const int gate_row = 2 * panel * kTileRows + row % kTileRows;
         store_swiglu(p_, first_slot_ / 2 + panel, row % kTileRows, first_token_ + token, sum(token, gate_row),
@@ -257,7 +269,7 @@ class Epilogues {
                                       .first_token = first_token_,
                                       .first = static_cast<int>(threadIdx.x) >> rows_log2_,
                                       .n = n_tokens_,
-                                      .step = kMmaThreads >> rows_log2_},
+                                      .step = kThreads >> rows_log2_},
                                      [&](int token) { return sum(token, row); });
   }
 
@@ -266,11 +278,11 @@ class Epilogues {
   int rows_log2_, stride_, first_slot_, first_token_, tile_index_, n_tokens_;
 };
 
-template <int kOctets, int kPanels>
+template <int kOctets, int kPanels, int kWarps = kMmaWarps>
 __device__ __forceinline__ void finish_tile(const MmaParams& p, float* exchange, int first_slot, int first_token,
                                             int tile_index, const Sums<kOctets, kPanels>& sums, int warp_m,
                                             int warp_k) {
-  Epilogues<kOctets, kPanels>(p, exchange, first_slot, first_token, tile_index).run(sums, warp_m, warp_k);
+  Epilogues<kOctets, kPanels, kWarps>(p, exchange, first_slot, first_token, tile_index).run(sums, warp_m, warp_k);
 }
 
 #endif  // __CUDACC__

@@ -3,6 +3,8 @@
 #pragma once
 
 #include "backend/cuda/half2_bits.h"
+#include <cuda.h>
+
 #include "backend/cuda/launch.h"
 #include "backend/cuda/matmul_params.h"
 
@@ -33,6 +35,8 @@ constexpr MmaTierShape tier_shape(MmaTier tier) {
 struct TypeKernels {
   int tile_bytes;
   cudaError_t (*mma)(MmaTier tier, const MmaParams& params, const Launch& how);
+  // By matmul_wide.cuh, n_tokens (32, 64 or 128) a CTA; x: as map_activations() maps params.x with boxes of so many.
+  cudaError_t (*wide)(int n_tokens, const MmaParams& params, const CUtensorMap& x, const Launch& how);
   // Decodes panels [first_panel, first_panel + n_panels) to out[16 n_panels, 256 n_k_tiles], columns in the
   // activations' order (k_position).
   cudaError_t (*decode)(const std::byte* tiles, int first_panel, int n_panels, int n_k_tiles, __half* out,

@@ -152,11 +152,12 @@ struct CtaPlace {
   int warp_m, warp_k, warps_k, warps_k_log2;
   int first_token, first_slot, first_tile, n_tiles;
 
-  __device__ CtaPlace(const MmaParams& p, int tokens, int n_panels) {
+  // Of a CTA with 2^warps_log2 warps that multiply.
+  __device__ CtaPlace(const MmaParams& p, int tokens, int n_panels, int warps_log2 = 3) {
     const int warp = threadIdx.x / 32;
     warp_m = warp & ((1 << p.warps_m_log2) - 1);
     warp_k = warp >> p.warps_m_log2;
-    warps_k_log2 = 3 - p.warps_m_log2;
+    warps_k_log2 = warps_log2 - p.warps_m_log2;
     warps_k = 1 << warps_k_log2;
     first_token = static_cast<int>(blockIdx.x) * tokens;
     first_slot = static_cast<int>(blockIdx.y) * n_panels << p.warps_m_log2;

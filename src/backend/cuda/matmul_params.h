@@ -30,6 +30,12 @@ struct StreamShape {
   int places_log2 = 0;     // panels whose sums are being collected at once
 };
 
+// How a CTA of matmul_wide.cuh is laid out: stages of its rings.
+struct WideShape {
+  int x_stages = 0;       // of activations
+  int weight_stages = 0;  // of each warp's weights
+};
+
 struct MmaParams {
   const __half* x;  // [n_tokens, x_stride]
   int x_stride;     // padded_cols(K)
@@ -45,8 +51,9 @@ struct MmaParams {
   int64_t ff_stride;
   float* partials;     // [CTAs without the split, split_k, tokens, rows] of a CTA's tile
   uint32_t* counters;  // [CTAs without the split], zero before and after
-  int warps_m_log2;    // of the CTA's 8 warps, 2^this take different rows; the others share out K
+  int warps_m_log2;    // of the CTA's warps that multiply, 2^this take different rows; the others share out K
   StreamShape stream;  // of matmul_stream.h, which needs neither partials nor counters
+  WideShape wide;      // of matmul_wide.cuh
   FoldedNorm norm;
   NextNorm next;
   int n_cols;  // K without padding

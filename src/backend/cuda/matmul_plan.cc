@@ -6,6 +6,7 @@
 #include "backend/cuda/matmul_few.cuh"
 #include "backend/cuda/matmul_gemv.h"
 #include "backend/cuda/matmul_stream.h"
+#include "backend/cuda/matmul_wide.h"
 
 namespace spate::cuda {
 
@@ -79,7 +80,8 @@ MmaPlan plan_mma(const MmaShape& shape, const MmaMemory& memory, const DevicePro
   const MmaTierShape tier = tier_shape(plan.tier);
   const Cut cut = choose_cut(plan.tier, shape.n_tokens, shape.n_slots, shape.n_k_tiles, profile);
   plan.warps_m_log2 = cut.warps_m_log2;
-  if (profile.mma_warps_m != 0) plan.warps_m_log2 = std::bit_width(static_cast<unsigned>(profile.mma_warps_m)) - 1;
+  if (profile.mma_warps_m != 0)
+    plan.warps_m_log2 = std::bit_width(static_cast<unsigned>(std::min(profile.mma_warps_m, kMmaWarps))) - 1;
   if (shape.swiglu && tier.n_panels == 1) plan.warps_m_log2 = std::max(plan.warps_m_log2, 1);
   // What the device's shared memory holds decides first: fewer rows of K at once, or fewer tiles of it.
   int min_split = 1;
@@ -172,6 +174,75 @@ GemvPlan plan_gemv(const MmaShape& shape, int first_slots, int max_warps, const 
                       .shared_bytes = GemvLayout::of(shape.n_tokens, shape.n_k_tiles, 1 << warps_log2).n_bytes};
   // Two CTAs have room on an SM.
   return 2 * plan.shared_bytes <= profile.shared_bytes_per_block ? plan : GemvPlan{};
+}
+
+namespace {
+
+// As many stages as fit: weights first, which come from far.
+bool fit_rings(WidePlan& plan, int tile_bytes, const DeviceProfile& profile) {
+  constexpr int kStaticBytes = 2048;  // at most, of the kernel's own
+  const int warps_m = 1 << plan.warps_m_log2, warps_k = kWideWarps / warps_m;
+  const int exchange = exchange_bytes(plan.tokens / 8, 1, warps_m, kWideWarps);
+  const int room = profile.shared_bytes_per_block - kStaticBytes - kWideAlignment;
+  if (exchange > room) return false;
+  for (const auto& [weight_stages, least_x] : {std::pair(4, 8), std::pair(3, 4), std::pair(2, 3)}) {
+    plan.shape.weight_stages = weight_stages;
+    for (plan.shape.x_stages = 8; plan.shape.x_stages >= least_x; --plan.shape.x_stages) {
+      const int bytes = WideLayout::of(plan.shape, plan.tokens, warps_k, tile_bytes).n_bytes;
+      if (bytes > room) continue;
+      plan.shared_bytes = std::max(bytes, exchange) + kWideAlignment;
+      return true;
+    }
+  }
+  return false;
+}
+
+// About how many cycles a product takes: what its slowest resource needs, wave by wave. The figures are an H200's.
+double wide_cycles(const WidePlan& plan, const MmaShape& shape, int tile_bytes, const DeviceProfile& profile) {
+  constexpr double kDecode = 1300;                    // of 16 tiles by the vector units
+  constexpr double kMemoryBytes = 19, kL2Bytes = 24;  // an SM's share of each a cycle, when all ask
+  constexpr double kMostBytes = 48;                   // that one SM gets a cycle
+  constexpr double kStartAndEnd = 4000, kFixUp = 3000;
+  const int warps_m = 1 << plan.warps_m_log2, warps_k = kWideWarps / warps_m;
+  const int ctas = plan.slot_groups * plan.token_groups * plan.split_k;
+  const double idle = std::max(1.0, static_cast<double>(profile.n_sms) / ctas);
+  const double weights = kWideWarps * tile_bytes, activations = warps_k * plan.tokens * kTokenTileBytes;
+  const double tensor = 32.0 * plan.tokens;  // 16 warps, 16 columns of K at a time, n / 2 cycles each on four units
+  const double iteration = std::max({tensor, kDecode, (weights + activations) / std::min(kMostBytes, kL2Bytes * idle),
+                                     weights / plan.token_groups / std::min(kMostBytes, kMemoryBytes * idle)});
+  double cta = ceil_div(ceil_div(shape.n_k_tiles, plan.split_k), warps_k) * iteration + kStartAndEnd;
+  if (plan.split_k > 1) cta += kFixUp + plan.split_k * 4.0 * plan.tokens * warps_m * kTileRows / kMostBytes;
+  return ceil_div(ctas, profile.n_sms) * cta;
+}
+
+}  // namespace
+
+WidePlan plan_wide(const MmaShape& shape, int tile_bytes, const MmaMemory& memory, const DeviceProfile& profile) {
+  WidePlan best;
+  double least = 0;
+  for (const int tokens : {32, 64, 128}) {
+    if (tokens > 32 && tokens / 2 >= shape.n_tokens) break;
+    for (const int warps_m_log2 : {2, 3, 4}) {
+      if (profile.mma_warps_m != 0 && profile.mma_warps_m != 1 << warps_m_log2) continue;
+      WidePlan plan{.tokens = tokens,
+                    .warps_m_log2 = warps_m_log2,
+                    .slot_groups = ceil_div(shape.n_slots, 1 << warps_m_log2),
+                    .token_groups = ceil_div(shape.n_tokens, tokens)};
+      if (!fit_rings(plan, tile_bytes, profile)) continue;
+      const int tiles = plan.slot_groups * plan.token_groups;
+      const int64_t cta_elems = int64_t{tokens} * kTileRows << warps_m_log2;
+      for (int split = 1; split <= std::min(16, shape.n_k_tiles); ++split) {
+        if (profile.mma_split_k != 0 && split != std::min(profile.mma_split_k, shape.n_k_tiles)) continue;
+        if (split > 1 && (tiles > memory.n_counters || tiles * split * cta_elems > memory.partial_elems)) break;
+        plan.split_k = split;
+        const double cycles = wide_cycles(plan, shape, tile_bytes, profile);
+        if (best.tokens != 0 && cycles >= least) continue;
+        least = cycles;
+        best = plan;
+      }
+    }
+  }
+  return best;
 }
 
 MmaMemory mma_memory(int max_slots, const DeviceProfile& profile) {

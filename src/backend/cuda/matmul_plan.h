@@ -54,6 +54,16 @@ struct GemvPlan {
 // first_slots: panels of the product's first type, all of them where it is the only one. max_warps: of the kernel
 // (max_gemv_warps).
 GemvPlan plan_gemv(const MmaShape& shape, int first_slots, int max_warps, const DeviceProfile& profile);
+// A product by matmul_wide.cuh. tokens 0: not by it; no stages of its rings fit into shared memory.
+struct WidePlan {
+  int tokens = 0;  // of a CTA: 32, 64 or 128
+  int warps_m_log2 = 0;
+  int slot_groups = 0, token_groups = 0, split_k = 0;
+  WideShape shape;
+  int shared_bytes = 0;
+};
+
+WidePlan plan_wide(const MmaShape& shape, int tile_bytes, const MmaMemory& memory, const DeviceProfile& profile);
 
 // Enough for every plan of products of up to max_slots panels.
 MmaMemory mma_memory(int max_slots, const DeviceProfile& profile);

@@ -5,6 +5,7 @@
 #include "backend/cuda/matmul_few.cuh"
 #include "backend/cuda/matmul_kernels.h"
 #include "backend/cuda/matmul_mma.cuh"
+#include "backend/cuda/matmul_wide.cuh"
 
 namespace spate::cuda {
 
@@ -113,6 +114,14 @@ cudaError_t launch_mma(MmaTier tier, const MmaParams& params, const Launch& how)
   return launch_mma_tier<Tile, MmaTier::k64Tokens, false>(params, how);
 }
 
+template <class Tile>
+cudaError_t launch_wide(int n_tokens, const MmaParams& params, const CUtensorMap& x, const Launch& how) {
+  const auto kernel = n_tokens == 32   ? matmul_wide_kernel<Tile, 32>
+                      : n_tokens == 64 ? matmul_wide_kernel<Tile, 64>
+                                       : matmul_wide_kernel<Tile, 128>;
+  return launch(how, kernel, params, x);
+}
+
 // Products of up to 8 tokens with parts of two formats.
 template <class Tile, class SecondTile>
 cudaError_t launch_pair(const MmaParams& params, const Launch& how) {
@@ -155,7 +164,8 @@ template <QuantType type>
 TypeKernels make_type_kernels() {
   constexpr bool kFloats = type == QuantType::kF32 || type == QuantType::kF16 || type == QuantType::kBF16;
   using Tile = std::conditional_t<kFloats, TileFormat<QuantType::kF16>, TileFormat<type>>;
-  return {Tile::kBytes, launch_mma<Tile>, launch_decode<Tile>, launch_decode_e4m3<Tile>, launch_pack<type>};
+  return {Tile::kBytes,        launch_mma<Tile>,         launch_wide<Tile>,
+          launch_decode<Tile>, launch_decode_e4m3<Tile>, launch_pack<type>};
 }
 
 }  // namespace spate::cuda

@@ -154,6 +154,38 @@ TEST_P(MatmulTypes, EverySplit_IsTheSum) {
   }
 }
 
+// The kernels of devices without wgmma, for the tokens that it takes where there is.
+TEST_P(MatmulTypes, WithoutWgmma_IsTheSum) {
+  if (profile_.wide_min_tokens == 0) GTEST_SKIP() << "no wgmma on " << profile_.name << ": the other tests run these";
+  profile_.wide_min_tokens = 0;
+  const Matrix w = make_matrix(GetParam(), 300, 1280, 20), up = make_matrix(GetParam(), 300, 1280, 21);
+  for (const int n_tokens : {9, 16, 17, 32, 33, 64, 100}) {
+    SCOPED_TRACE(n_tokens);
+    const Activations x = make_activations(n_tokens, w.n_cols, 22);
+    ASSERT_NO_FATAL_FAILURE(expect_product({&w}, x, n_tokens, Epilogue::kAdd));
+    ASSERT_NO_FATAL_FAILURE(expect_swiglu(w, up, x, n_tokens));
+  }
+}
+
+// Every cut of matmul_wide.cuh: one warpgroup of rows to all, K whole and shared by up to 8 CTAs (more than there are
+// tiles for all warps), one group of tokens and several, full and not.
+TEST_P(MatmulTypes, EveryWideCut_IsTheSum) {
+  if (profile_.wide_min_tokens == 0) GTEST_SKIP() << "no wgmma on " << profile_.name;
+  const Matrix w = make_matrix(GetParam(), 300, 2048 + 256, 23);
+  for (const int warps_m : {4, 8, 16}) {
+    for (const int split_k : {1, 3, 8}) {
+      profile_.mma_warps_m = warps_m;
+      profile_.mma_split_k = split_k;
+      for (const int n_tokens : {9, 32, 40, 64, 65, 128, 200}) {
+        SCOPED_TRACE(::testing::Message()
+                     << warps_m << " warps of rows, K in " << split_k << ", " << n_tokens << " tokens");
+        const Activations x = make_activations(n_tokens, w.n_cols, 24);
+        ASSERT_NO_FATAL_FAILURE(expect_product({&w}, x, n_tokens, Epilogue::kStore));
+      }
+    }
+  }
+}
+
 // Of few panels and of many to a CTA, K of less than a segment and of several, of many warps with short rings and of
 // few with long ones.
 TEST_P(MatmulTypes, EveryRing_IsTheSum) {

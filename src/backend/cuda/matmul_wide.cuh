@@ -1,0 +1,244 @@
+// The product of 9 to some hundred tokens with quantised weights, for devices with wgmma (compute capability 9.0):
+// weights as A, decoded to float16 in registers as everywhere (tile_codes.h), activations as B in shared memory.
+//
+// A CTA has 16 warps that multiply, four warpgroups: 2^warps_m_log2 warps take different panels of 16 rows, the others
+// share out K in tiles of 256. Nobody waits at a barrier of the CTA on the way:
+// - each of these warps has a ring of chunks of its own panel's weights, filled by bulk copies that it starts itself,
+//   the first of them before the kernel's predecessor has ended;
+// - one more warp fills a ring of activations, 64 columns at a time, by tensor copies that swizzle them;
+// - products are asynchronous: while one runs, the warp decodes for the next.
+// K may besides be cut between CTAs, as in matmul_mma.cuh.
+#pragma once
+
+#include <cuda.h>
+
+#include "backend/cuda/bulk_copy.cuh"
+#include "backend/cuda/matmul_mma.cuh"
+#include "backend/cuda/matmul_wide.h"
+#include "backend/cuda/wgmma.cuh"
+
+namespace spate::cuda {
+
+#ifdef __CUDACC__
+
+#if SPATE_HAS_WGMMA
+
+// A warp's weights on their way through its ring: every warps_k-th tile of its panel, in chunks.
+template <class Tile>
+class WeightRing {
+ public:
+  static constexpr int kPerTile = wide_chunks_per_tile(Tile::kBytes), kBytes = Tile::kBytes / kPerTile;
+
+  // from: the warp's first tile, of n_tiles. All lanes of the warp.
+  __device__ WeightRing(std::byte* ring, uint32_t barriers, int n_stages, const std::byte* from, int n_tiles,
+                        int warps_k)
+      : ring_(ring),
+        barriers_(barriers),
+        n_stages_(n_stages),
+        from_(from),
+        tile_step_(int64_t{warps_k} * Tile::kBytes),
+        left_(n_tiles * kPerTile) {
+    if (threadIdx.x % 32 == 0) {
+      for (int i = 0; i < n_stages; ++i) barrier_init(barriers_ + 8 * i, 1);
+      publish_barriers();
+    }
+    __syncwarp();
+    for (int i = 0; i < n_stages; ++i) fill(i);
+  }
+
+  // The current chunk, once it has come.
+  __device__ const std::byte* wait() const {
+    barrier_wait(barriers_ + 8 * stage_, phase_);
+    return ring_ + stage_ * kBytes;
+  }
+
+  // The warp has read the current chunk: its place goes to the next one that has none yet.
+  __device__ void advance() {
+    __syncwarp();
+    fill(stage_);
+    if (++stage_ == n_stages_) {
+      stage_ = 0;
+      phase_ ^= 1;
+    }
+  }
+
+ private:
+  __device__ void fill(int stage) {
+    if (left_ == 0) return;
+    if (threadIdx.x % 32 == 0) copy_bulk(shared_address(ring_) + stage * kBytes, from_, kBytes, barriers_ + 8 * stage);
+    --left_;
+    from_ += kPerTile == 1 || left_ % kPerTile == 0 ? tile_step_ - (kPerTile - 1) * kBytes : kBytes;
+  }
+
+  std::byte* ring_;
+  uint32_t barriers_;
+  int n_stages_;
+  const std::byte* from_;
+  int64_t tile_step_;
+  int left_;  // chunks not asked for yet
+  int stage_ = 0;
+  uint32_t phase_ = 0;
+};
+
+// The ring of activations: a stage has 64 columns of kTokens tokens of each of the warps_k tiles that are multiplied
+// beside each other.
+struct ActivationRing {
+  uint32_t at, full, empty;  // shared addresses: the first stage, barriers of all stages
+  int n_stages, stage_bytes;
+  int stage = 0;
+  uint32_t phase = 0;
+
+  __device__ void init() const {
+    for (int i = 0; i < n_stages; ++i) {
+      barrier_init(full + 8 * i, 1);
+      barrier_init(empty + 8 * i, kWideWarps);
+    }
+    publish_barriers();
+  }
+  __device__ void advance() {
+    if (++stage == n_stages) {
+      stage = 0;
+      phase ^= 1;
+    }
+  }
+};
+
+// The warp that fills the ring; one lane.
+template <int kTokens>
+__device__ __forceinline__ void send_activations(const CUtensorMap& map, const CtaPlace& place, ActivationRing ring) {
+  constexpr int kBoxBytes = kTokens * kWideChunkCols * 2;
+  for (int first = 0; first < place.n_tiles; first += place.warps_k) {
+    const int n = min(place.warps_k, place.n_tiles - first);
+    for (int column = 0; column < kTileCols; column += kWideChunkCols) {
+      barrier_wait(ring.empty + 8 * ring.stage, ring.phase ^ 1);
+      barrier_expect(ring.full + 8 * ring.stage, n * kBoxBytes);
+      for (int i = 0; i < n; ++i)
+        copy_box(ring.at + ring.stage * ring.stage_bytes + i * kBoxBytes, &map,
+                 (place.first_tile + first + i) * kTileCols + column, place.first_token, ring.full + 8 * ring.stage);
+      ring.advance();
+    }
+  }
+}
+
+// A multiplying warp's work, of at least one tile; warpgroups stay together, as their warps have the same number of
+// tiles. Leaves x behind the activations that it read.
+template <class Tile, int kTokens>
+__device__ __forceinline__ void multiply_wide(WeightRing<Tile>& weights, ActivationRing& x, int n_tiles, int warp_k,
+                                              Sums<kTokens / 8, 1>& sums) {
+  const uint32_t own_x = x.at + warp_k * kTokens * kWideChunkCols * 2;
+  const int lane = threadIdx.x % 32;
+  int add = 0;
+  uint32_t read = 0;  // the barrier of the stage that the products under way read; 0: none
+  // Columns [64 q, 64 q + 64) of half h.
+  const auto columns64 = [&]<int h, int q>(const typename Tile::Regs& regs, const Factors(&factors)[2]) {
+    barrier_wait(x.full + 8 * x.stage, x.phase);
+    const uint64_t b = describe_b(own_x + x.stage * x.stage_bytes);
+    const auto columns32 = [&]<int c>() {
+      Half2Bits w[2][4];
+      Tile::template weights<h, 0, c>(regs, factors[0], w[0]);
+      Tile::template weights<h, 1, c>(regs, factors[1], w[1]);
+      constexpr int kAt = c % 2 * 2 * kDescribed16Columns;
+      start_products();
+      multiply_async(sums.of[0], w[0][0], w[1][0], w[0][1], w[1][1], b + kAt, add);
+      multiply_async(sums.of[0], w[0][2], w[1][2], w[0][3], w[1][3], b + kAt + kDescribed16Columns, 1);
+      add = 1;
+      close_products();
+      wait_products<1>();
+    };
+    columns32.template operator()<2 * q>();
+    if (read != 0 && lane == 0) barrier_arrive(read);
+    read = x.empty + 8 * x.stage;
+    columns32.template operator()<2 * q + 1>();
+    x.advance();
+  };
+  const auto half = [&]<int h>(const std::byte* chunk) {
+    const SharedCursor cursor = SharedCursor::at(chunk, lane);
+    const typename Tile::Regs regs = Tile::load(cursor);
+    const Factors factors[2] = {Tile::template factors<h, 0>(regs), Tile::template factors<h, 1>(regs)};
+    columns64.template operator()<h, 0>(regs, factors);
+    if constexpr (WeightRing<Tile>::kPerTile == 1) {
+      columns64.template operator()<h, 1>(regs, factors);
+    } else {
+      columns64.template operator()<h, 1>(Tile::load(cursor), factors);  // else there are not registers enough
+    }
+  };
+  int left = n_tiles;
+  do {
+    if constexpr (WeightRing<Tile>::kPerTile == 1) {
+      const std::byte* tile = weights.wait();
+      half.template operator()<0>(tile);
+      half.template operator()<1>(tile);
+      weights.advance();
+    } else {
+      // A half by itself looks like the first of a tile.
+      for (int h = 0; h < 2; ++h) {
+        half.template operator()<0>(weights.wait());
+        weights.advance();
+      }
+    }
+  } while (--left > 0);
+  wait_products<0>();
+  if (lane == 0) barrier_arrive(read);
+}
+
+// Passes over the activations of a round of tiles in which the warp has none.
+__device__ __forceinline__ void skip_activations(ActivationRing& x) {
+  for (int column = 0; column < kTileCols; column += kWideChunkCols) {
+    barrier_wait(x.full + 8 * x.stage, x.phase);
+    if (threadIdx.x % 32 == 0) barrier_arrive(x.empty + 8 * x.stage);
+    x.advance();
+  }
+}
+
+#endif  // SPATE_HAS_WGMMA
+
+template <class Tile, int kTokens>
+__global__ void __launch_bounds__(kWideThreads, 1)
+    matmul_wide_kernel(const __grid_constant__ MmaParams p, const __grid_constant__ CUtensorMap x_map) {
+#if SPATE_HAS_WGMMA
+  extern __shared__ __align__(1024) std::byte unaligned[];
+  release_successor();
+  std::byte* shared = unaligned + (-shared_address(unaligned) & (kWideAlignment - 1));
+  const int warp = threadIdx.x / 32;
+  const CtaPlace place(p, kTokens, 1, kWideWarpsLog2);
+  const WideLayout at = WideLayout::of(p.wide, kTokens, place.warps_k, Tile::kBytes);
+  const uint32_t base = shared_address(shared);
+  ActivationRing x{.at = base,
+                   .full = base + at.barriers,
+                   .empty = base + at.barriers + 8 * p.wide.x_stages,
+                   .n_stages = p.wide.x_stages,
+                   .stage_bytes = at.x_stage};
+  if (threadIdx.x == 32 * kWideWarps) x.init();
+  __syncthreads();
+  if (warp >= kWideWarps) {
+    give_registers<kWideFewRegisters>();
+    wait_for_predecessor();
+    if (threadIdx.x == 32 * kWideWarps) send_activations<kTokens>(x_map, place, x);
+    return;
+  }
+  take_registers<kWideManyRegisters>();
+  // Warps behind the last slot do what the last one's does, for the warpgroup's sake; it is never written.
+  const std::byte* panel = slot_tiles(p, min(place.first_slot + place.warp_m, p.n_slots - 1), Tile::kBytes);
+  WeightRing<Tile> weights(shared + at.weights + warp * at.weights_of_warp,
+                           base + at.barriers + 8 * (2 * p.wide.x_stages + warp * p.wide.weight_stages),
+                           p.wide.weight_stages, panel + int64_t{place.first_tile + place.warp_k} * Tile::kBytes,
+                           place.warp_tiles(), place.warps_k);
+  wait_for_predecessor();
+  prepare_token_factors<kTokens <= 16 ? 32 : 8>(p, place.first_token, min(p.n_tokens - place.first_token, kTokens),
+                                                threadIdx.x, 32 * kWideWarps);
+  Sums<kTokens / 8, 1> sums;
+  if (place.warp_tiles() > 0) {
+    multiply_wide<Tile, kTokens>(weights, x, place.warp_tiles(), place.warp_k, sums);
+  } else {
+    sums = {};
+  }
+  const int n_rounds = (place.n_tiles + place.warps_k - 1) / place.warps_k;
+  if (place.warp_tiles() < n_rounds) skip_activations(x);
+  finish_tile<kTokens / 8, 1, kWideWarps>(p, reinterpret_cast<float*>(shared), place.first_slot, place.first_token,
+                                          place.tile_index(), sums, place.warp_m, place.warp_k);
+#endif
+}
+
+#endif  // __CUDACC__
+
+}  // namespace spate::cuda
