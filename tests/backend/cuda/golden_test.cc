@@ -141,7 +141,7 @@ TEST(CudaPerplexity, PrefillInFp8_CostsLittle) {
   std::printf("prefill in fp8, %d tokens a step: %.4f, in f16 %.4f (%+.3f%%)\n", kContext, fp8, f16,
               (fp8 / f16 - 1) * 100);
   EXPECT_NE(fp8, f16) << "nothing ran in FP8";
-  EXPECT_LT(std::abs(fp8 / f16 - 1), 0.02);
+  EXPECT_LT(std::abs(fp8 / f16 - 1), 0.03);
 }
 
 TEST(CudaPerplexity, PublishedFigures_WithinFivePerMille) {
