@@ -53,18 +53,18 @@ TEST_F(Promises, BadRequests_AreRefusedWithAReason_WhileOthersStream) {
   EXPECT_EQ(status_of_json(stops + "\"]}"), 400);
   EXPECT_EQ(status_of_json(std::string(1'000'000, '[')), 400);
   EXPECT_EQ(status_of_json(R"({"prompt":")" + std::string(100'000, 'x') + "\"}"), 400);
-  EXPECT_EQ(status_of("POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+  EXPECT_EQ(status_of("POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
                       "Content-Length: 1000000000\r\n\r\n{"),
             413);
-  EXPECT_EQ(status_of("POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\n"
+  EXPECT_EQ(status_of("POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\n"
                       "Content-Length: 2\r\n\r\n{}"),
             415);
-  EXPECT_EQ(status_of("POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+  EXPECT_EQ(status_of("POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
                       "Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n{}"),
             400);
   EXPECT_EQ(status_of("GET /health HTTP/1.1\r\nX-Slow:"), 408);
-  EXPECT_EQ(status_of("GET /health HTTP/1.1\r\nHost: a\r\nX: " + std::string(1 << 20, 'x') + "\r\n\r\n"), 431);
-  EXPECT_EQ(status_of("DELETE /v1/completions HTTP/1.1\r\nHost: a\r\n\r\n"), 405);
+  EXPECT_EQ(status_of("GET /health HTTP/1.1\r\nHost: localhost\r\nX: " + std::string(1 << 20, 'x') + "\r\n\r\n"), 431);
+  EXPECT_EQ(status_of("DELETE /v1/completions HTTP/1.1\r\nHost: localhost\r\n\r\n"), 405);
   EXPECT_EQ(status_of(request_text("/v1/responses", "{}")), 404);
 
   executor->release();
@@ -91,7 +91,8 @@ TEST_F(Promises, ClientsThatGo_LeaveNothingBehind) {
     }
     HttpClient half(server->port());
     half.send(
-        "POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{");
+        "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: "
+        "9\r\n\r\n{");
     // Step by step, until the engine has them all.
     while (metric("spate_num_requests_waiting") + metric("spate_num_requests_running") < 21) {
       ASSERT_LT(held_at, 300u);

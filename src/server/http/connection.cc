@@ -232,6 +232,10 @@ void Connection::on_head() {
   const RequestHead& head = reader_->head();
   make_answer(head.keep_alive);
   body_unread_ = reader_->state() != RequestReader::State::kComplete;
+  if (const std::string* host = find_header(head.headers, "Host"); host != nullptr && !shared_.hosts.accepts(*host))
+    return refuse({403, "host_not_allowed",
+                   fmt::format("this server is not called {}; whoever runs it may allow that name (--allowed-host)",
+                               quote(*host))});
   if (is_preflight(head)) {
     if (body_unread_) answer_->end_keep_alive();
     begin_handling();
@@ -314,15 +318,16 @@ void Connection::dispatch() {
   if (shared_.options.ping_time.count() > 0) ping_at_ = Clock::now() + shared_.options.ping_time;
   arm_timer();
   if (input_.empty()) keep_if_small(input_);  // else the next request's first bytes are in it
-  auto exchange =
+  const auto exchange =
       std::make_shared<ConnectionExchange>(std::move(request), std::move(body_lease_), answer_, shared_.internal_error);
   const Route& route = *match_.route;
   if (route.run_on == RunOn::kIo) return run_handler(route, exchange);
   const auto weight = request_bytes_ > kHeavyBytes ? Workers::Weight::kHeavy : Workers::Weight::kLight;
-  auto task = [&route, exchange = std::move(exchange)] {
+  auto task = [&route, exchange] {
     if (exchange->is_open()) run_handler(route, exchange);
   };
-  shared_.workers.post(std::move(task), weight);
+  if (!shared_.workers.post(std::move(task), weight))
+    exchange->respond(503, kJson, *shared_.busy, {{"Retry-After", "1"}});
 }
 
 // --- sending

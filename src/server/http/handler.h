@@ -146,11 +146,15 @@ struct HttpOptions {
   uint16_t port = 8080;            // 0: a free one
   int n_io_threads = 2;
   int n_workers = 2;
-  int backlog = 1024;  // connections that the kernel keeps until they are accepted
+  int max_worker_queue = 4096;  // requests that wait for a worker, and a 64th of it with large bodies; beyond: 503
+  int backlog = 1024;           // connections that the kernel keeps until they are accepted
 
   std::vector<std::string> api_keys;      // none: no route asks for one
   std::vector<std::string> cors_origins;  // that a browser may call from, as in Origin; "*": any; none: CORS is off
-  TlsOptions tls;                         // both files empty: plain HTTP
+  // That clients may call the server by in Host, besides loopback ones; "*": any. None: on a loopback address without
+  // keys loopback ones alone, elsewhere any. Others: 403.
+  std::vector<std::string> allowed_hosts;
+  TlsOptions tls;  // both files empty: plain HTTP
 
   // Beyond: 431. A client that sends this and 64 KiB ahead of the answer under way is closed.
   int64_t max_header_bytes = 16 << 10;

@@ -1,5 +1,6 @@
 #include "server/http/shared_state.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/check.h"
@@ -12,6 +13,13 @@ HttpOptions without_keys(HttpOptions options) {
   return options;
 }
 
+// Those with large bodies take a worker tenths of a second each.
+Workers::Limits worker_limits(const HttpOptions& options) {
+  constexpr int kHeavyShare = 64;
+  return {.max_light = static_cast<size_t>(options.max_worker_queue),
+          .max_heavy = static_cast<size_t>(std::max(options.max_worker_queue / kHeavyShare, 1))};
+}
+
 }  // namespace
 
 SharedState::SharedState(HttpOptions given, std::vector<Route> rows)
@@ -19,6 +27,7 @@ SharedState::SharedState(HttpOptions given, std::vector<Route> rows)
       routes(std::move(rows)),
       keys(given.api_keys),
       cors(given.cors_origins),
+      hosts(given),
       bodies(std::make_shared<ByteBudget>(given.max_bodies_bytes)),
       stream_buffers(std::make_shared<StreamBuffers>(given.stream_buffers_bytes)),
       internal_error(std::make_shared<const std::string>(
@@ -26,7 +35,9 @@ SharedState::SharedState(HttpOptions given, std::vector<Route> rows)
       overloaded(std::make_shared<const std::string>(
           given.error_body({503, "overloaded",
                             "the answers to other requests take all the memory there is for them; try again later"}))),
-      workers(given.n_workers) {}
+      busy(std::make_shared<const std::string>(given.error_body(
+          {503, "overloaded", "more requests wait to be read than this server lets wait; try again later"}))),
+      workers(given.n_workers, worker_limits(given)) {}
 
 SharedState::Admission SharedState::add(const std::shared_ptr<Connection>& connection) {
   constexpr size_t kRefusedAtOnce = 64;

@@ -16,6 +16,7 @@
 #include "server/http/api_keys.h"
 #include "server/http/cors.h"
 #include "server/http/handler.h"
+#include "server/http/host_check.h"
 #include "server/http/route_table.h"
 #include "server/http/workers.h"
 
@@ -75,10 +76,12 @@ class SharedState {
   const RouteTable routes;
   const ApiKeys keys;
   const Cors cors;
+  const HostCheck hosts;
   const std::shared_ptr<ByteBudget> bodies;
   const std::shared_ptr<StreamBuffers> stream_buffers;
   const std::shared_ptr<const std::string> internal_error;  // the body that says it, for exchanges that outlive this
   const std::shared_ptr<const std::string> overloaded;      // the body where answers take too much memory
+  const std::shared_ptr<const std::string> busy;            // and where too many requests wait for a worker
   Workers workers;
 
   // Every answer from now on ends its connection.

@@ -1,10 +1,12 @@
 #include "server/http/text.h"
 
 #include <algorithm>
+#include <arpa/inet.h>
 #include <array>
 #include <atomic>
 #include <ctime>
 #include <fmt/core.h>
+#include <netinet/in.h>
 #include <random>
 #include <utility>
 
@@ -98,6 +100,32 @@ std::optional<Target> parse_target(std::string_view target) {
     result.query.push_back({std::move(*name), std::move(*decoded)});
   }
   return result;
+}
+
+std::string_view host_of(std::string_view authority) {
+  std::string_view host = authority, port;
+  if (authority.starts_with('[')) {
+    host = authority.substr(1, authority.find(']') - 1);
+    port = authority.substr(std::min(host.size() + 2, authority.size()));
+  } else if (const size_t colon = authority.find(':'); colon == authority.rfind(':')) {  // several: an address in IPv6
+    host = authority.substr(0, colon);
+    port = authority.substr(host.size());
+  }
+  const auto is_digit = [](char c) { return c >= '0' && c <= '9'; };
+  if (!port.empty() && (port[0] != ':' || !std::all_of(port.begin() + 1, port.end(), is_digit))) return {};
+  if (host.ends_with('.')) host.remove_suffix(1);
+  return host;
+}
+
+bool is_loopback(std::string_view host) {
+  constexpr std::string_view kName = "localhost";
+  if (host.size() >= kName.size() && equal_ignoring_case(host.substr(host.size() - kName.size()), kName))
+    return host.size() == kName.size() || host[host.size() - kName.size() - 1] == '.';
+  const std::string text(host);
+  in_addr v4{};
+  if (inet_pton(AF_INET, text.c_str(), &v4) == 1) return ntohl(v4.s_addr) >> 24 == 127;
+  in6_addr v6{};
+  return inet_pton(AF_INET6, text.c_str(), &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
 }
 
 bool is_json_type(std::string_view content_type) {

@@ -28,6 +28,12 @@ struct Target {
 // percent_decode() refuses a part.
 std::optional<Target> parse_target(std::string_view target);
 
+// The host of "host", "host:port", "[address]" and "[address]:port" (RFC 3986, 3.2.2), without a name's last dot. Empty
+// where the port is no number.
+std::string_view host_of(std::string_view authority);
+// Whether a host is this machine, to itself alone: localhost and names below it (RFC 6761, 6.3), 127.0.0.0/8, ::1.
+bool is_loopback(std::string_view host);
+
 // Whether a Content-Type is JSON: application/json or anything ending in +json, and no charset but UTF-8.
 bool is_json_type(std::string_view content_type);
 

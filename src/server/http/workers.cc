@@ -7,7 +7,7 @@
 
 namespace spate::http {
 
-Workers::Workers(int n_threads) : max_heavy_(std::max(1, n_threads - 1)) {
+Workers::Workers(int n_threads, const Limits& limits) : limits_(limits), max_heavy_(std::max(1, n_threads - 1)) {
   const SignalBlock block;
   for (int i = 0; i < n_threads; ++i) threads_.emplace_back([this] { run(); });
 }
@@ -16,13 +16,16 @@ Workers::~Workers() {
   stop();
 }
 
-void Workers::post(std::function<void()> task, Weight weight) {
+bool Workers::post(std::function<void()> task, Weight weight) {
   {
     const std::lock_guard lock(mutex_);
-    if (stopping_) return;
-    (weight == Weight::kHeavy ? heavy_ : light_).push_back(std::move(task));
+    const bool is_heavy = weight == Weight::kHeavy;
+    Tasks& queue = is_heavy ? heavy_ : light_;
+    if (stopping_ || queue.size() >= (is_heavy ? limits_.max_heavy : limits_.max_light)) return false;
+    queue.push_back(std::move(task));
   }
   changed_.notify_one();
+  return true;
 }
 
 void Workers::stop() {

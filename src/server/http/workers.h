@@ -14,14 +14,19 @@ namespace spate::http {
 
 class Workers {
  public:
-  explicit Workers(int n_threads);
+  // Tasks that wait for a thread, of each weight.
+  struct Limits {
+    size_t max_light, max_heavy;
+  };
+  Workers(int n_threads, const Limits& limits);
   ~Workers();
   Workers(const Workers&) = delete;
   Workers& operator=(const Workers&) = delete;
 
   enum class Weight : uint8_t { kLight, kHeavy };
-  // Runs the task on one of the threads, in the order of the calls with its weight. After stop(): never.
-  void post(std::function<void()> task, Weight weight = Weight::kLight);
+  // Runs the task on one of the threads, in the order of the calls with its weight. False: it never will, because too
+  // many wait, or after stop().
+  bool post(std::function<void()> task, Weight weight = Weight::kLight);
   // Waits for the tasks that run, drops those that wait.
   void stop();
 
@@ -30,7 +35,8 @@ class Workers {
   void run();
   Tasks* next_queue();
 
-  const int max_heavy_;
+  const Limits limits_;
+  const int max_heavy_;  // that run
   std::mutex mutex_;
   std::condition_variable changed_;
   // Guarded by mutex_:

@@ -4,6 +4,7 @@
 #include <stdexcept>
 #include <thread>
 
+#include "server/http/host_check.h"
 #include "server/http/http_fixture.h"
 
 namespace spate::http {
@@ -30,7 +31,7 @@ TEST_F(HttpExchange, Get_IsAnsweredWithItsHeaders) {
 TEST_F(HttpExchange, Head_HasTheHeadersOfGetAndNoBody) {
   start();
   HttpClient client = connect();
-  client.send("HEAD /hello HTTP/1.1\r\nHost: a\r\n\r\n" + request_text("/hello"));
+  client.send("HEAD /hello HTTP/1.1\r\nHost: localhost\r\n\r\n" + request_text("/hello"));
   const Response head = client.response(true);
   EXPECT_EQ(head.status, 200);
   EXPECT_EQ(head.header("content-length"), "5");
@@ -134,7 +135,7 @@ TEST_F(HttpExchange, Pipelined_ManySmallRequestsAtOnce_AreAllServed) {
 
 TEST_F(HttpExchange, BodyInChunks_AndBlankLinesBefore) {
   start();
-  EXPECT_EQ(ask("\r\n\r\nPOST /echo HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+  EXPECT_EQ(ask("\r\n\r\nPOST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
                 "Transfer-Encoding: chunked\r\n\r\n3\r\n[1,\r\n2\r\n2]\r\n0\r\n\r\n")
                 .body,
             "[1,2]");
@@ -154,7 +155,7 @@ TEST_F(HttpExchange, ExpectContinue_IsAnsweredBeforeTheBody) {
   start();
   HttpClient client = connect();
   client.send(
-      "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 3\r\n"
+      "POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 3\r\n"
       "Expect: 100-continue\r\n\r\n");
   EXPECT_EQ(client.head().status, 100);
   client.send("[7]");
@@ -165,7 +166,7 @@ TEST_F(HttpExchange, ExpectContinue_RefusedBeforeTheBody) {
   options.max_body_bytes = 100;
   start();
   const Response response =
-      ask("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 101\r\n"
+      ask("POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 101\r\n"
           "Expect: 100-continue\r\n\r\n");
   EXPECT_EQ(response.status, 413);
   EXPECT_EQ(response.header("connection"), "close");
@@ -186,11 +187,11 @@ TEST_F(HttpExchange, UnknownPathsAndMethods) {
   EXPECT_EQ(unknown.status, 404);
   EXPECT_EQ(code_of(unknown), "not_found");
   EXPECT_EQ(unknown.header("content-type"), "application/json");
-  const Response method = ask("DELETE /park HTTP/1.1\r\nHost: a\r\n\r\n");
+  const Response method = ask("DELETE /park HTTP/1.1\r\nHost: localhost\r\n\r\n");
   EXPECT_EQ(method.status, 405);
   EXPECT_EQ(method.header("allow"), "GET, HEAD, POST");
-  EXPECT_EQ(ask("OPTIONS /park HTTP/1.1\r\nHost: a\r\n\r\n").status, 405);
-  EXPECT_EQ(ask("GET /a%00 HTTP/1.1\r\nHost: a\r\n\r\n").status, 400);
+  EXPECT_EQ(ask("OPTIONS /park HTTP/1.1\r\nHost: localhost\r\n\r\n").status, 405);
+  EXPECT_EQ(ask("GET /a%00 HTTP/1.1\r\nHost: localhost\r\n\r\n").status, 400);
 }
 
 TEST_F(HttpExchange, Refused_LeavesTheConnectionUsable_WhereNothingIsUnread) {
@@ -204,7 +205,7 @@ TEST_F(HttpExchange, Refused_LeavesTheConnectionUsable_WhereNothingIsUnread) {
 TEST_F(HttpExchange, RefusedWithABody_Closes_SoThatTheBodyIsNoRequest) {
   start();
   HttpClient client = connect();
-  client.send("POST /none HTTP/1.1\r\nHost: a\r\nContent-Length: 44\r\n\r\n" + request_text("/hello"));
+  client.send("POST /none HTTP/1.1\r\nHost: localhost\r\nContent-Length: 44\r\n\r\n" + request_text("/hello"));
   const Response response = client.response();
   EXPECT_EQ(response.status, 404);
   EXPECT_EQ(response.header("connection"), "close");
@@ -214,7 +215,7 @@ TEST_F(HttpExchange, RefusedWithABody_Closes_SoThatTheBodyIsNoRequest) {
 TEST_F(HttpExchange, BodyWhereNoneIsTaken_IsNotReadAsARequest) {
   start();
   HttpClient client = connect();
-  client.send("GET /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 44\r\n\r\n" + request_text("/hello"));
+  client.send("GET /hello HTTP/1.1\r\nHost: localhost\r\nContent-Length: 44\r\n\r\n" + request_text("/hello"));
   EXPECT_EQ(client.response().body, "hello");
   EXPECT_TRUE(client.at_end());
 }
@@ -222,7 +223,8 @@ TEST_F(HttpExchange, BodyWhereNoneIsTaken_IsNotReadAsARequest) {
 TEST_F(HttpExchange, BadHttp_IsAnswered400AndClosed) {
   start();
   HttpClient client = connect();
-  client.send("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n");
+  client.send(
+      "POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n");
   const Response response = client.response();
   EXPECT_EQ(response.status, 400);
   EXPECT_EQ(code_of(response), "bad_request");
@@ -233,7 +235,7 @@ TEST_F(HttpExchange, BadHttp_IsAnswered400AndClosed) {
 TEST_F(HttpExchange, ContentTypes_OtherThanJson_Are415) {
   start();
   const auto status_with = [this](std::string_view headers) {
-    return ask(fmt::format("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n{}\r\n[]", headers)).status;
+    return ask(fmt::format("POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n{}\r\n[]", headers)).status;
   };
   EXPECT_EQ(status_with("Content-Type: application/json; charset=utf-8\r\n"), 200);
   EXPECT_EQ(status_with("Content-Type: text/plain\r\n"), 415);
@@ -258,11 +260,51 @@ TEST_F(HttpExchange, ApiKeys_AreWantedOnEveryRouteButOpenOnes) {
   EXPECT_EQ(client.response().status, 204);
 }
 
+// As a browser sends it for a page of another site whose name has come to mean this machine.
+TEST_F(HttpExchange, HostsOfOthers_AreRefusedOnALoopbackAddressWithoutKeys) {
+  const auto called = [this](const std::string& name) {
+    return ask("GET /hello HTTP/1.1\r\nHost: " + name + "\r\n\r\n");
+  };
+  options.allowed_hosts = {"proxy.example"};
+  start();
+  for (const char* own :
+       {"localhost", "localhost:8080", "127.0.0.1:80", "[::1]:8080", "Proxy.example", "proxy.example:1"})
+    EXPECT_EQ(called(own).status, 200) << own;
+  for (const char* other :
+       {"evil.example", "evil.example:8080", "127.0.0.1.evil.example", "localhost.evil.example", ""}) {
+    const Response refused = called(other);
+    EXPECT_EQ(refused.status, 403) << other;
+    EXPECT_EQ(code_of(refused), "host_not_allowed");
+  }
+  EXPECT_EQ(ask("OPTIONS /hello HTTP/1.1\r\nHost: evil.example\r\nOrigin: http://evil.example\r\n"
+                "Access-Control-Request-Method: POST\r\n\r\n")
+                .status,
+            403);
+  EXPECT_EQ(ask("GET /hello HTTP/1.0\r\n\r\n").status, 200) << "no browser is so old";
+}
+
+TEST(HostCheck, IsOffWhereTheNameSaysNothing) {
+  using Names = std::vector<std::string>;
+  const auto accepts = [](const std::string& address, const Names& keys, const Names& allowed) {
+    HttpOptions options;
+    options.host = address;
+    options.api_keys = keys;
+    options.allowed_hosts = allowed;
+    return HostCheck(options).accepts("other.example");
+  };
+  EXPECT_FALSE(accepts("127.0.0.1", {}, {}));
+  EXPECT_FALSE(accepts("::1", {}, {}));
+  EXPECT_TRUE(accepts("0.0.0.0", {}, {})) << "it has names that nobody told it";
+  EXPECT_TRUE(accepts("127.0.0.1", {"key"}, {})) << "a page of another site has no key";
+  EXPECT_TRUE(accepts("127.0.0.1", {}, {"*"}));
+  EXPECT_FALSE(accepts("0.0.0.0", {}, {"mine.example"})) << "names were given";
+}
+
 TEST_F(HttpExchange, Cors_IsOffUnlessAsked) {
   start();
   const Response plain = ask(request_text("/hello", {}, "Origin: https://page.example\r\n"));
   EXPECT_EQ(plain.header("access-control-allow-origin"), "");
-  EXPECT_EQ(ask("OPTIONS /echo HTTP/1.1\r\nHost: a\r\nOrigin: https://page.example\r\n"
+  EXPECT_EQ(ask("OPTIONS /echo HTTP/1.1\r\nHost: localhost\r\nOrigin: https://page.example\r\n"
                 "Access-Control-Request-Method: POST\r\n\r\n")
                 .status,
             405);
@@ -273,7 +315,7 @@ TEST_F(HttpExchange, Cors_AnswersPreflightsWithoutAKey) {
   options.api_keys = {"alpha"};
   start();
   const Response preflight =
-      ask("OPTIONS /echo HTTP/1.1\r\nHost: a\r\nOrigin: https://page.example\r\nAccess-Control-Request-Method: "
+      ask("OPTIONS /echo HTTP/1.1\r\nHost: localhost\r\nOrigin: https://page.example\r\nAccess-Control-Request-Method: "
           "POST\r\n\r\n");
   EXPECT_EQ(preflight.status, 204);
   EXPECT_EQ(preflight.header("access-control-allow-origin"), "https://page.example");

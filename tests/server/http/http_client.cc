@@ -157,9 +157,9 @@ Response HttpClient::response(bool to_head) {
 }
 
 std::string request_text(std::string_view target, std::string_view body, std::string_view headers) {
-  if (body.empty()) return fmt::format("GET {} HTTP/1.1\r\nHost: test\r\n{}\r\n", target, headers);
+  if (body.empty()) return fmt::format("GET {} HTTP/1.1\r\nHost: localhost\r\n{}\r\n", target, headers);
   return fmt::format(
-      "POST {} HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{}\r\n{}", target,
+      "POST {} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{}\r\n{}", target,
       body.size(), headers, body);
 }
 

@@ -1,6 +1,7 @@
 // What bounds a connection: times, bytes, numbers, and how it ends. Waits here are on what the server does; the short
 // limits make it do so soon.
 #include <algorithm>
+#include <future>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <thread>
@@ -47,7 +48,7 @@ TEST_F(HttpLimits, SlowBody_Is408) {
   options.body_time = milliseconds(50);
   start();
   const Response response =
-      ask("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n[1,");
+      ask("POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n[1,");
   EXPECT_EQ(response.status, 408);
   EXPECT_EQ(response.header("connection"), "close");
 }
@@ -66,32 +67,33 @@ TEST_F(HttpLimits, IdleConnection_IsClosed) {
 TEST_F(HttpLimits, LargeHeader_Is431) {
   options.max_header_bytes = 1000;
   start();
-  EXPECT_EQ(ask("GET /hello HTTP/1.1\r\nHost: a\r\nX: " + std::string(1000, 'x')).status, 431);
+  EXPECT_EQ(ask("GET /hello HTTP/1.1\r\nHost: localhost\r\nX: " + std::string(1000, 'x')).status, 431);
 }
 
 TEST_F(HttpLimits, LargeBody_Is413_AndTheClientGetsToReadIt) {
   options.max_body_bytes = 1000;
   start();
   HttpClient client = connect();
-  client.send("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 1000000000\r\n\r\n");
+  client.send(
+      "POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1000000000\r\n\r\n");
   std::thread sender([&] { client.send(std::string(2 << 20, 'x')); });
   EXPECT_EQ(client.response().status, 413);
   sender.join();
   const std::string chunk = fmt::format("{:x}\r\n{}\r\n", 600, std::string(600, 'x'));
-  EXPECT_EQ(
-      ask("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n" +
-          chunk + chunk)
-          .status,
-      413);
+  EXPECT_EQ(ask("POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: "
+                "chunked\r\n\r\n" +
+                chunk + chunk)
+                .status,
+            413);
 }
 
 TEST_F(HttpLimits, EndlessChunkLine_Is400) {
   start();
-  EXPECT_EQ(
-      ask("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n1;" +
-          std::string(100'000, 'x'))
-          .status,
-      400);
+  EXPECT_EQ(ask("POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: "
+                "chunked\r\n\r\n1;" +
+                std::string(100'000, 'x'))
+                .status,
+            400);
 }
 
 TEST_F(HttpLimits, BodiesAltogether_Are503BeyondTheBound_AndGivenBack) {
@@ -127,6 +129,44 @@ TEST_F(HttpLimits, LargeBodies_LeaveAWorkerToOthers) {
   parked.take()->respond(200, "", "");
   EXPECT_EQ(first.response().status, 200);
   EXPECT_EQ(second.response().status, 200);
+}
+
+TEST_F(HttpLimits, RequestsThatWaitForAWorker_HaveABound) {
+  std::promise<void> release;
+  std::shared_future<void> released(release.get_future());
+  Mailbox<int> begun;
+  const auto wait = [&](const ExchangePtr& exchange) {
+    begun.put(1);
+    released.wait();
+    exchange->respond(200, "text/plain", "done");
+  };
+  routes.push_back({.method = "GET", .path = "/slow", .handler = wait, .run_on = RunOn::kWorker});
+  options.n_workers = 1;
+  options.max_worker_queue = 2;
+  start();
+  HttpClient runs = connect();
+  runs.send(request_text("/slow"));
+  begun.take();
+  // Of three more, whichever comes last finds two waiting.
+  std::vector<HttpClient> others;
+  for (int i = 0; i < 3; ++i) {
+    others.push_back(connect());
+    others.back().send(request_text("/slow"));
+  }
+  const testing::Finished refused = finished.take();
+  EXPECT_EQ(refused.status, 503);
+  EXPECT_EQ(ask(request_text("/hello")).status, 200) << "that takes no worker";
+  release.set_value();
+  EXPECT_EQ(runs.response().status, 200);
+  int n_refused = 0;
+  for (HttpClient& other : others) {
+    const Response response = other.response();
+    if (response.status == 200) continue;
+    ++n_refused;
+    EXPECT_EQ(code_of(response), "overloaded");
+    EXPECT_EQ(response.header("retry-after"), "1");
+  }
+  EXPECT_EQ(n_refused, 1);
 }
 
 TEST_F(HttpLimits, ConnectionsBeyondTheBound_Are503) {

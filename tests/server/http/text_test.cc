@@ -35,6 +35,22 @@ TEST(HttpText, ParseTarget_OriginAndAbsoluteForm) {
   for (const char* bad : {"", "*", "a", "host:80", "/a%", "/a?b=%f"}) EXPECT_FALSE(parse_target(bad)) << bad;
 }
 
+TEST(HttpText, HostOf_LeavesThePortAndALastDotOut) {
+  for (const char* same : {"a.example", "a.example:", "a.example:80", "a.example.", "a.example.:80"})
+    EXPECT_EQ(host_of(same), "a.example") << same;
+  for (const char* v6 : {"[::1]", "[::1]:8080", "::1"}) EXPECT_EQ(host_of(v6), "::1") << v6;
+  for (const char* bad : {"", ":80", "a:b", "a:8o", "[::1]80", "[::1]:x"}) EXPECT_EQ(host_of(bad), "") << bad;
+}
+
+TEST(HttpText, Loopback_IsThisMachineAlone) {
+  for (const char* yes :
+       {"localhost", "LocalHost", "chat.localhost", "127.0.0.1", "127.9.8.7", "::1", "0:0:0:0:0:0:0:1"})
+    EXPECT_TRUE(is_loopback(yes)) << yes;
+  for (const char* no : {"", "0.0.0.0", "::", "notlocalhost", "localhost.example", "127.0.0.1.example", "127.example",
+                         "127.1", "128.0.0.1", "10.0.0.1"})
+    EXPECT_FALSE(is_loopback(no)) << no;
+}
+
 TEST(HttpText, JsonTypes) {
   for (const char* yes : {"application/json", "Application/JSON; charset=utf-8", "application/json;charset=\"UTF-8\"",
                           "application/problem+json", "application/json ; x=y"})
