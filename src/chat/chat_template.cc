@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <filesystem>
 #include <memory>
 
 #include "base/file.h"
@@ -57,6 +58,14 @@ Result<Value> value_of(const Message& message) {
   const bool common = std::find(kCommonRoles.begin(), kCommonRoles.end(), message.role) != kCommonRoles.end();
   if (common) value.dict()->set(Text("role", Origin::kRequest), own_words(message.role));
   return value;
+}
+
+// What does not parse, with the file that it is in. The template's own name leaves the path out: it is part of what
+// render() says, which a server's clients read.
+template <typename T>
+Result<T> in_file(const std::string& path, Result<T> parsed) {
+  if (!parsed) return Error{parsed.error().code, fmt::format("{}: {}", path, parsed.error().message)};
+  return parsed;
 }
 
 std::string name_of(const Vocab& vocab, TokenId id) {
@@ -133,8 +142,8 @@ Result<ChatTemplate> ChatTemplate::from_source(std::string_view source, std::str
 }
 
 Result<ChatTemplate> ChatTemplate::from_file(const std::string& path) {
-  SPATE_TRY(const std::string source, read_file(path));
-  return from_source(source, path);
+  SPATE_TRY(const std::string source, read_file(path, jinja::Limits{}.max_source_bytes));
+  return in_file(path, from_source(source, std::filesystem::path(path).filename().string()));
 }
 
 Result<ChatTemplate> ChatTemplate::from_gguf(const GgufFile& file, std::string_view name) {
@@ -142,7 +151,7 @@ Result<ChatTemplate> ChatTemplate::from_gguf(const GgufFile& file, std::string_v
     const std::string key = wanted == kDefaultName ? std::string(kKey) : std::string(kNamedPrefix).append(wanted);
     SPATE_TRY(const auto source, file.string(key));
     if (!source) return std::optional<Variant>();
-    SPATE_TRY(Variant variant, make_variant(*source, fmt::format("{}: {}", file.path(), key)));
+    SPATE_TRY(Variant variant, in_file(file.path(), make_variant(*source, key)));
     return std::optional<Variant>(std::move(variant));
   };
   const std::string_view wanted = name.empty() ? kDefaultName : name;

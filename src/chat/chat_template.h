@@ -45,7 +45,7 @@ class ChatTemplate {
   static std::vector<std::string> names(const GgufFile& file);
   // Error kBadFile.
   static Result<ChatTemplate> from_source(std::string_view source, std::string name);
-  // Error kIo, kBadFile.
+  // Error kIo, kBadFile. render() names the template by the last part of the path alone, and one of a model by its key.
   static Result<ChatTemplate> from_file(const std::string& path);
 
   // The conversation as the model was trained to see it. Roles that are in common use count as the template's own

@@ -76,8 +76,14 @@ TEST(ChatTemplate, FromGguf_WithoutOne_SuggestsAFile) {
 TEST(ChatTemplate, WhatDoesNotParse_IsABadFileNamedByItsKey) {
   const Error error = chat::ChatTemplate::from_gguf(file_with({{"tokenizer.chat_template", "\n{% if %}"}})).error();
   EXPECT_EQ(error.code, ErrorCode::kBadFile);
-  EXPECT_THAT(error.message, HasSubstr("model.gguf: tokenizer.chat_template', line 2"));
+  EXPECT_THAT(error.message, HasSubstr("model.gguf: template 'tokenizer.chat_template', line 2"));
   EXPECT_EQ(chat::ChatTemplate::from_file("/nonexistent/x.jinja").error().code, ErrorCode::kIo);
+}
+
+TEST(ChatTemplate, WhatItComplainsOf_SaysNothingOfPaths) {
+  const GgufFile file = file_with({{"tokenizer.chat_template", "{{ raise_exception('no') }}"}});
+  EXPECT_EQ(chat::ChatTemplate::from_gguf(file).value().render(one_message("x"), kNames).error().message,
+            "template 'tokenizer.chat_template', line 1: no");
 }
 
 TEST(ChatTemplate, NamesAndVariables_AreThere) {
