@@ -146,6 +146,7 @@ void HostExecutor::sample(const StepBatch& batch, StepOutput& output) {
       output.rows[first + i] = sample_row(row, logits, slots_[row.slot], position, scratch_[thread]);
     });
     first += n;
+    note_progress();
   }
   count_until(batch.n_tokens());
 }

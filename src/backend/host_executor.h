@@ -4,6 +4,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <condition_variable>
 #include <functional>
 #include <mutex>
@@ -13,16 +14,18 @@
 
 #include "backend/executor.h"
 #include "backend/sampler.h"
+#include "backend/step_progress.h"
 
 namespace spate {
 
-class HostExecutor : public Executor {
+class HostExecutor : public Executor, public StepProgress {
  public:
   ~HostExecutor() override;
 
   const ExecutorLimits& limits() const override { return limits_; }
   StepId enqueue(const StepBatch& batch) override;
   Result<StepOutput> wait(StepId step) override;
+  uint64_t progress() const override { return progress_.load(std::memory_order_relaxed); }
 
  protected:
   // sampling_threads: how many threads parallel_rows() may call back from.
@@ -31,6 +34,9 @@ class HostExecutor : public Executor {
   // A derived class starts the step thread once it is whole, and stops it first thing in its destructor.
   void start();
   void stop();
+
+  // On the step thread: a part of a step is done. run_layers() says so after each layer.
+  void note_progress() { progress_.fetch_add(1, std::memory_order_relaxed); }
 
   // On the step thread. Runs all layers for `tokens` [T] (with from_row resolved), writes keys and values to the
   // batch's pages, and keeps the final hidden state, after the last norm, of each of the batch's rows until the next
@@ -64,6 +70,7 @@ class HostExecutor : public Executor {
   std::array<Step, kMaxStepsInFlight> steps_;  // of step id, at id % kMaxStepsInFlight
   StepId enqueued_ = 0, completed_ = 0, waited_ = 0;
   bool stopping_ = false;
+  std::atomic<uint64_t> progress_ = 0;
   std::thread thread_;
 
   // The step thread's own.

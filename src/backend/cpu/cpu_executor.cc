@@ -165,6 +165,7 @@ Result<void> CpuExecutor::run_layers(const StepBatch& batch, std::span<const int
   for (int layer = 0; layer < spec_.n_layers; ++layer) {
     attention_layer(batch, layer);
     feed_forward_layer(weights_.layers[layer]);
+    note_progress();
   }
   gather_rows(batch);
   return model_->file().check_intact();
