@@ -207,7 +207,7 @@ void Engine::deliver(const StepPlan::Part& part, const StepPlan& plan, StepOutpu
     finish(part.sequence, std::move(delta));
   } else if (!is_empty(delta)) {
     delta.choice = sequence.rank.choice;
-    (*sequence.sink)(sequence.id(), delta);
+    (*sequence.sink)(sequence.id(), std::move(delta));
   }
 }
 
@@ -247,7 +247,7 @@ void Engine::finish(std::shared_ptr<Sequence> sequence, OutputDelta delta) {
   delta.choice = sequence->rank.choice;
   delta.finish->cost = cost_of(*sequence);
   ++stats_.n_finished[static_cast<size_t>(delta.finish->reason)];
-  (*sequence->sink)(id, delta);
+  (*sequence->sink)(id, std::move(delta));
 }
 
 RequestCost Engine::cost_of(const Sequence& sequence) const {

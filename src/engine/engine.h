@@ -17,6 +17,9 @@
 
 namespace spate {
 
+// See EngineOptions::max_decode_stretch; docs/decisions.md has why.
+inline constexpr double kDefaultDecodeStretch = 3;
+
 struct EngineOptions {
   int vocab_size = 0;
   int context_tokens = 0;   // of one request, prompt and generated together; the KV pool may hold less
@@ -25,7 +28,7 @@ struct EngineOptions {
   KvReuse kv_reuse = KvReuse::kSharedPrefix;
   // While anyone decodes, as much of the prompts runs as keeps the step, by prediction, within this many times a step
   // of decodes alone; 0: as much as max_step_tokens allows.
-  double max_decode_stretch = 2;
+  double max_decode_stretch = kDefaultDecodeStretch;
   // What a level of priority is worth: a request of priority p is served as if it had come p times this much earlier.
   std::chrono::milliseconds priority_head_start = std::chrono::seconds(60);
   std::function<EngineTime()> now = EngineClock::now;

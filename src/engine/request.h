@@ -102,6 +102,6 @@ struct OutputDelta {
 
 // Called by the thread that runs the engine. It may submit and cancel requests, but not run the engine. The request is
 // over when each of its choices has had its last delta; the sink is let go of then.
-using OutputSink = std::function<void(RequestId, const OutputDelta&)>;
+using OutputSink = std::function<void(RequestId, OutputDelta)>;
 
 }  // namespace spate
