@@ -96,8 +96,7 @@ void ServerMetrics::write(MetricsPage& page) const {
                static_cast<double>(n_cut_off_));
   page.histogram("spate_http_request_seconds", "From a request's first byte to the end of its answer.",
                  request_seconds_);
-  page.histogram("spate_ttft_seconds", "From a request's submission to the engine to its first token.",
-                 first_token_seconds_);
+  page.histogram("spate_ttft_seconds", "From a request's first byte to its first token.", first_token_seconds_);
   page.histogram("spate_inter_token_seconds", "Between consecutive tokens of one answer, as they are handed to it.",
                  inter_token_seconds_);
 }

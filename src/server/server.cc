@@ -38,10 +38,11 @@ Result<std::unique_ptr<Server>> Server::start(ServerOptions options) {
 Server::Server(ServerOptions options) : options_(std::move(options)) {}
 
 // Exchanges call back into this, and sinks hold exchanges: the transport stops first, the engine then lets go of what
-// it has, and only then do they go.
+// it has and the tracker of what it said, and only then do they go.
 Server::~Server() {
   if (http_) http_->stop();
   if (engine_) engine_->stop();
+  tracker_.stop();
 }
 
 // --- what is answered here
@@ -122,8 +123,8 @@ api::ApiResult<std::shared_ptr<const api::ServedModel>> Server::model() const {
   return api::ApiError::unavailable("the server's device has failed, and the server is about to stop");
 }
 
-Result<RequestId> Server::submit(Request request, OutputSink sink) {
-  return tracker_.submit(*engine_, std::move(request), std::move(sink));
+Result<RequestId> Server::submit(Request request, EngineTime received_at, OutputSink sink) {
+  return tracker_.submit(*engine_, std::move(request), received_at, std::move(sink));
 }
 
 void Server::cancel(RequestId id) {
@@ -158,24 +159,35 @@ bool Server::ends_before_serving() {
   return running_ == nullptr;
 }
 
+// Between two looks at the engine: one that hangs cannot tell.
+milliseconds Server::watch_pause() const {
+  return options_.watchdog_time.count() == 0
+             ? milliseconds(250)
+             : std::clamp(options_.watchdog_time / 8, milliseconds(5), milliseconds(250));
+}
+
+// When the executor was last seen to get on within a step; long ago where it does not tell.
+Server::Time Server::last_progress() {
+  if (const auto* step = dynamic_cast<const StepProgress*>(executor_.get()))
+    if (const uint64_t progress = step->progress(); std::exchange(seen_progress_, progress) != progress)
+      progress_at_ = steady_clock::now();
+  return progress_at_;
+}
+
 // What keeps the engine from going on, if anything does.
 std::optional<Error> Server::engine_trouble() {
   if (std::optional<Error> failure = engine_->failure()) return failure;
-  const EngineProgress progress = engine_->progress();
-  if (options_.watchdog_time.count() == 0 || !progress.has_work ||
-      EngineClock::now() - progress.since < options_.watchdog_time)
-    return std::nullopt;
-  engine_hangs_ = true;
+  const EngineProgress engine = engine_->progress();
+  const bool is_late = steady_clock::now() - std::max(engine.since, last_progress()) >= options_.watchdog_time;
+  if (options_.watchdog_time.count() == 0 || !engine.has_work || !is_late) return std::nullopt;
+  step_runs_on_ = true;
   return Error::backend(fmt::format("there is work, but no step has completed for {:.1f} s: the device hangs",
                                     std::chrono::duration<double>(options_.watchdog_time).count()));
 }
 
 Result<void> Server::wait() {
   SPATE_CHECK(engine_ != nullptr, "wait() comes after serve()");
-  // Trouble is looked for: an engine that hangs cannot tell.
-  const milliseconds pause = options_.watchdog_time.count() == 0
-                                 ? milliseconds(250)
-                                 : std::clamp(options_.watchdog_time / 8, milliseconds(5), milliseconds(250));
+  const milliseconds pause = watch_pause();
   std::optional<steady_clock::time_point> drained_by;
   for (;;) {
     if (std::optional<Error> trouble = engine_trouble()) return end_failed(*std::move(trouble));
@@ -197,9 +209,12 @@ Result<void> Server::end_drained() {
     http_->wait_until_idle(steady_clock::now() + kFlushTime);
   }
   http_->stop();
+  (void)last_progress();
   engine_stopped_ = std::async(std::launch::async, [this] { engine_->stop(); });
+  const Time stopping_since = steady_clock::now();
   if (engine_stopped_.wait_for(options_.stop_time) == std::future_status::ready) return {};
-  engine_hangs_ = true;
+  step_runs_on_ = true;
+  if (last_progress() > stopping_since) return {};  // a long step, that nobody needs any more
   return Error::backend(fmt::format("a step did not end within {:.1f} s of the server's end: the device hangs",
                                     std::chrono::duration<double>(options_.stop_time).count()));
 }
@@ -211,7 +226,7 @@ Error Server::end_failed(Error why) {
   }
   http_->drain();
   // An executor that has failed says so to its requests by itself; of one that hangs, they hear here.
-  if (engine_hangs_) tracker_.fail_all(why);
+  if (step_runs_on_) tracker_.fail_all(why);
   http_->wait_until_idle(steady_clock::now() + kFlushTime);
   http_->stop();
   return why;

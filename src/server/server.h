@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "backend/executor.h"
+#include "backend/step_progress.h"
 #include "base/error.h"
 #include "engine/engine_thread.h"
 #include "server/api/routes.h"
@@ -31,9 +32,10 @@ struct ServerOptions {
   std::vector<Asset> assets = {};
   std::string version = {};  // as GET /version gives them
   std::string commit = {};
-  std::chrono::milliseconds drain_time{30'000};     // that requests under way have to end, once told to drain
-  std::chrono::milliseconds watchdog_time{60'000};  // that the engine may have work and complete no step; 0: any
-  std::chrono::milliseconds stop_time{15'000};      // after drain_time, that the steps in flight have to end
+  std::chrono::milliseconds drain_time{30'000};  // that requests under way have to end, once told to drain
+  // That the engine may have work, complete no step and, by StepProgress, not get on with one either; 0: any.
+  std::chrono::milliseconds watchdog_time{60'000};
+  std::chrono::milliseconds stop_time{15'000};  // after drain_time, that the steps in flight have to end
 };
 
 // What is served, once it is loaded.
@@ -48,7 +50,7 @@ class Server final : private api::Serving {
  public:
   // Listens at once, and says that it is loading. Errors as of http::HttpServer::start().
   static Result<std::unique_ptr<Server>> start(ServerOptions options);
-  // Ends what is left. Waits for the engine's steps in flight: never returns if one hangs (engine_hangs()).
+  // Ends what is left. Waits for the engine's steps in flight: see step_runs_on().
   ~Server() override;
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
@@ -66,11 +68,11 @@ class Server final : private api::Serving {
   bool ends_before_serving();
 
   // Blocks from serve() on until the server has ended: nothing after drain(), what is still under way then being
-  // failed; Error kBackend or kIo when the executor failed, hung for watchdog_time, or did not end within stop_time of
-  // what it had to do. What was in flight has been answered with it.
+  // failed; Error kBackend or kIo when the executor failed, hung for watchdog_time, or after drain() neither ended nor
+  // got on with what it had to do within stop_time. What was in flight has been answered with it.
   Result<void> wait();
-  // wait() has found the engine to hang: it cannot be destroyed, so the process must end without.
-  bool engine_hangs() const { return engine_hangs_; }
+  // wait() has left a step that runs on, or hangs: this cannot be destroyed, so the process must end without.
+  bool step_runs_on() const { return step_runs_on_; }
 
  private:
   enum class State : uint8_t { kLoading, kReady, kDraining, kFailed };
@@ -85,9 +87,11 @@ class Server final : private api::Serving {
 
   // api::Serving
   api::ApiResult<std::shared_ptr<const api::ServedModel>> model() const override;
-  Result<RequestId> submit(Request request, OutputSink sink) override;
+  Result<RequestId> submit(Request request, EngineTime received_at, OutputSink sink) override;
   void cancel(RequestId id) override;
 
+  std::chrono::milliseconds watch_pause() const;
+  Time last_progress();
   std::optional<Error> engine_trouble();
   Result<void> end_drained();
   Error end_failed(Error why);
@@ -99,7 +103,10 @@ class Server final : private api::Serving {
   std::atomic<State> state_ = State::kLoading;
   std::mutex mutex_;
   std::condition_variable changed_;  // the state, or something is worth a look for wait()
-  bool engine_hangs_ = false;
+  bool step_runs_on_ = false;
+  // Of wait() alone: what the executor showed when it was looked at last, and when that was new.
+  uint64_t seen_progress_ = 0;
+  Time progress_at_ = {};
 
   // Set by serve(), before the state is ready.
   std::unique_ptr<Executor> executor_;

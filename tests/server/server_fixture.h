@@ -10,6 +10,7 @@
 #include <string>
 #include <utility>
 
+#include "backend/step_progress.h"
 #include "chat/chat_testing.h"
 #include "engine/fake_executor.h"
 #include "server/http/http_client.h"
@@ -20,7 +21,7 @@ namespace spate::testing {
 inline constexpr int kServedVocab = 258;  // a token a byte, "ab" and "abc"
 
 // Always draws "a"; holds its steps from a given one on until it is released.
-class HeldExecutor final : public FakeExecutor {
+class HeldExecutor final : public FakeExecutor, public StepProgress {
  public:
   explicit HeldExecutor(const ExecutorLimits& limits) : FakeExecutor(limits, kServedVocab) {
     draw = [](std::span<const int32_t>, const SamplingParams&) { return int32_t{'a'}; };
@@ -36,6 +37,22 @@ class HeldExecutor final : public FakeExecutor {
       is_held_ = false;
     }
     return FakeExecutor::wait(id);
+  }
+
+  // With gets_on, whoever looks sees something new, each time.
+  uint64_t progress() const override {
+    const std::lock_guard lock(mutex_);
+    if (gets_on_) ++n_looks_;
+    changed_.notify_all();
+    return n_looks_;
+  }
+  void set_gets_on(bool gets_on) {
+    const std::lock_guard lock(mutex_);
+    gets_on_ = gets_on;
+  }
+  void wait_until_seen_to_get_on(uint64_t n_looks) {
+    std::unique_lock lock(mutex_);
+    EXPECT_TRUE(changed_.wait_for(lock, std::chrono::seconds(20), [&] { return n_looks_ >= n_looks; }));
   }
 
   void hold_from(StepId step) {
@@ -54,10 +71,12 @@ class HeldExecutor final : public FakeExecutor {
   }
 
  private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
+  mutable std::mutex mutex_;
+  mutable std::condition_variable changed_;
   std::optional<StepId> hold_from_;
   bool is_held_ = false;
+  bool gets_on_ = false;
+  mutable uint64_t n_looks_ = 0;
 };
 
 class ServerFixture : public ::testing::Test {
@@ -87,6 +106,7 @@ class ServerFixture : public ::testing::Test {
     executor = made.get();
     executor->fail_at = fail_at;
     if (hold_from) executor->hold_from(*hold_from);
+    executor->set_gets_on(gets_on);
     api::ServedModelOptions model{.names = {"small"}, .context_tokens = 600, .vocab_size = kServedVocab, .d_model = 4};
     server->serve({.executor = std::move(made),
                    .model = std::make_shared<const api::ServedModel>(tokenizer_of(byte_level_file()),
@@ -139,7 +159,9 @@ class ServerFixture : public ::testing::Test {
   }
 
   server::ServerOptions options;
-  std::optional<StepId> fail_at, hold_from;  // of the executor, before serve()
+  // Of the executor, before serve():
+  std::optional<StepId> fail_at, hold_from;
+  bool gets_on = false;
   std::unique_ptr<server::Server> server;
   HeldExecutor* executor = nullptr;
   std::future<Result<void>> ended;  // what wait() says

@@ -24,6 +24,26 @@ class ServerTest : public testing::ServerFixture {
     EXPECT_EQ(client.head().status, 200);
     EXPECT_THAT(client.chunk(), HasSubstr("\"a\""));
   }
+  // A server whose device is held, and a stream that has its first token.
+  HttpClient start_held(int max_tokens = 500, StepId held_from = 5) {
+    hold_from = held_from;
+    start_and_serve();
+    HttpClient client(server->port());
+    open_stream(client, max_tokens);
+    executor->wait_until_held();
+    return client;
+  }
+  // The same, and beside the stream an answer that waits to be whole.
+  struct TwoClients {
+    HttpClient streaming, waiting;
+  };
+  TwoClients start_held_with_two() {
+    HttpClient streaming = start_held();
+    HttpClient waiting(server->port());
+    waiting.send(completion(500, false));
+    step_until_running(2, *hold_from);
+    return {std::move(streaming), std::move(waiting)};
+  }
   static std::string rest_of(HttpClient& client) {
     std::string rest;
     for (std::string chunk = client.chunk(); !chunk.empty(); chunk = client.chunk()) rest += chunk;
@@ -110,11 +130,7 @@ TEST_F(ServerTest, Assets_AreAskedForOnce) {
 }
 
 TEST_F(ServerTest, ClientThatGoes_FreesItsPlace) {
-  start_and_serve();
-  executor->hold_from(20);
-  HttpClient client(server->port());
-  open_stream(client, 500);
-  executor->wait_until_held();
+  HttpClient client = start_held(500, 20);
   client.close();
   // The engine hears of it once the step in flight is over.
   expect_soon("spate_http_clients_gone_total", 1);
@@ -124,11 +140,7 @@ TEST_F(ServerTest, ClientThatGoes_FreesItsPlace) {
 }
 
 TEST_F(ServerTest, Drain_LetsStreamsEnd_AndTakesNothingNew) {
-  start_and_serve();
-  executor->hold_from(5);
-  HttpClient client(server->port());
-  open_stream(client, 30);
-  executor->wait_until_held();
+  HttpClient client = start_held(30);
   server->drain();
   EXPECT_EQ(ask(request_text("/health")).body, R"({"status":"draining"})");
   EXPECT_EQ(ask(request_text("/livez")).status, 200);
@@ -140,12 +152,7 @@ TEST_F(ServerTest, Drain_LetsStreamsEnd_AndTakesNothingNew) {
 
 TEST_F(ServerTest, Drain_FailsWhatDoesNotEndInTime) {
   options.drain_time = milliseconds(50);
-  start_and_serve();
-  executor->hold_from(5);
-  HttpClient streaming(server->port()), waiting(server->port());
-  open_stream(streaming, 500);
-  waiting.send(completion(500, false));
-  step_until_running(2, 5);
+  auto [streaming, waiting] = start_held_with_two();
   server->drain();
   const std::string rest = rest_of(streaming);
   EXPECT_THAT(rest, HasSubstr("data: {\"error\":"));
@@ -157,17 +164,13 @@ TEST_F(ServerTest, Drain_FailsWhatDoesNotEndInTime) {
 
 TEST_F(ServerTest, Drain_WithADeviceThatHangs_EndsAllTheSame) {
   options.drain_time = options.stop_time = milliseconds(50);
-  start_and_serve();
-  executor->hold_from(5);
-  HttpClient streaming(server->port());
-  open_stream(streaming, 500);
-  executor->wait_until_held();
+  HttpClient streaming = start_held();
   server->drain();
   EXPECT_THAT(rest_of(streaming), HasSubstr("data: {\"error\":"));
   const Result<void> result = ended.get();  // the device is still held
   ASSERT_FALSE(result.ok());
   EXPECT_EQ(result.error().code, ErrorCode::kBackend);
-  EXPECT_TRUE(server->engine_hangs());
+  EXPECT_TRUE(server->step_runs_on());
   executor->release();  // a process would end without
 }
 
@@ -179,18 +182,36 @@ TEST_F(ServerTest, Drain_WithNothingToDo_EndsAtOnce) {
 
 TEST_F(ServerTest, Watchdog_FailsRequestsOfAnEngineThatHangs) {
   options.watchdog_time = milliseconds(1000);
-  start_and_serve();
-  executor->hold_from(5);
-  HttpClient streaming(server->port()), waiting(server->port());
-  open_stream(streaming, 500);
-  waiting.send(completion(500, false));
-  step_until_running(2, 5);
+  auto [streaming, waiting] = start_held_with_two();
   EXPECT_THAT(rest_of(streaming), HasSubstr("data: {\"error\":{\"message\":\"there is work, but no step"));
   EXPECT_EQ(waiting.response().status, 500);
   const Result<void> result = ended.get();
   ASSERT_FALSE(result.ok());
   EXPECT_EQ(result.error().code, ErrorCode::kBackend);
-  EXPECT_TRUE(server->engine_hangs());
+  EXPECT_TRUE(server->step_runs_on());
+  executor->release();  // a process would end without
+}
+
+TEST_F(ServerTest, Watchdog_LeavesAStepThatGetsOnAlone) {
+  options.watchdog_time = milliseconds(80);  // looked at every 10 ms
+  gets_on = true;
+  HttpClient streaming = start_held(20);
+  executor->wait_until_seen_to_get_on(40);
+  EXPECT_EQ(ask(request_text("/health")).status, 200);
+  executor->release();
+  EXPECT_THAT(rest_of(streaming), HasSubstr("data: [DONE]"));
+  server->drain();
+  EXPECT_TRUE(ended.get().ok());
+}
+
+TEST_F(ServerTest, Drain_LeavesALongStepBehind_ThatNobodyNeeds) {
+  options.drain_time = options.stop_time = milliseconds(100);
+  gets_on = true;
+  HttpClient streaming = start_held();
+  server->drain();
+  EXPECT_THAT(rest_of(streaming), HasSubstr("data: {\"error\":"));
+  EXPECT_TRUE(ended.get().ok());
+  EXPECT_TRUE(server->step_runs_on());
   executor->release();  // a process would end without
 }
 
@@ -207,27 +228,18 @@ TEST_F(ServerTest, Watchdog_LeavesAnIdleEngineAlone) {
 
 TEST_F(ServerTest, ExecutorFault_FailsWhatIsInFlightAndEnds) {
   fail_at = 400;
-  hold_from = 5;
-  start_and_serve();
-  HttpClient streaming(server->port()), waiting(server->port());
-  open_stream(streaming, 500);
-  waiting.send(completion(500, false));
-  step_until_running(2, 5);
+  auto [streaming, waiting] = start_held_with_two();
   executor->release();
   EXPECT_THAT(rest_of(streaming), HasSubstr("data: {\"error\":{\"message\":\"the fake device fell off the bus"));
   EXPECT_THAT(waiting.response().status, 500);
   const Result<void> result = ended.get();
   ASSERT_FALSE(result.ok());
   EXPECT_EQ(result.error().code, ErrorCode::kBackend);
-  EXPECT_FALSE(server->engine_hangs());
+  EXPECT_FALSE(server->step_runs_on());
 }
 
 TEST_F(ServerTest, RequestsUnderWay_EndWithTheServer) {
-  start_and_serve();
-  executor->hold_from(5);
-  HttpClient streaming(server->port());
-  open_stream(streaming, 500);
-  executor->wait_until_held();
+  HttpClient streaming = start_held();
   server->drain();
   executor->release();
   streaming.close();
@@ -243,9 +255,55 @@ TEST(RequestTracker, WhatComesAfterAllHaveFailed_IsRefused) {
   EngineThread engine(executor, nullptr, {.vocab_size = testing::kServedVocab, .context_tokens = 100});
   tracker.fail_all(Error::backend("the device hangs"));
   const Result<RequestId> id =
-      tracker.submit(engine, Request{.prompt = {1}, .max_tokens = 1}, [](RequestId, const OutputDelta&) {});
+      tracker.submit(engine, Request{.prompt = {1}, .max_tokens = 1}, {}, [](RequestId, const OutputDelta&) {});
   ASSERT_FALSE(id.ok());
   EXPECT_EQ(id.error().message, "the device hangs");
+}
+
+// As one does that makes the JSON of a long list of scores.
+TEST(RequestTracker, SinkThatTakesLong_HoldsUpNeitherStepsNorOtherRequests) {
+  testing::HeldExecutor executor({.max_seqs = 2, .max_step_tokens = 64, .n_pages = 10});
+  EngineThread engine(executor, nullptr, {.vocab_size = testing::kServedVocab, .context_tokens = 100});
+  ServerMetrics metrics;
+  RequestTracker tracker(metrics);
+  const Request request{.prompt = {1}, .max_tokens = 20};
+  std::promise<void> release, slow_ended, other_ended;
+  int n_slow_tokens = 0;
+  const auto slow = [&, released = release.get_future().share()](RequestId, const OutputDelta& delta) {
+    released.wait();
+    n_slow_tokens += static_cast<int>(delta.tokens.size());
+    if (delta.finish) slow_ended.set_value();
+  };
+  const auto other = [&](RequestId, const OutputDelta& delta) {
+    if (delta.finish) other_ended.set_value();
+  };
+  ASSERT_TRUE(tracker.submit(engine, request, EngineClock::now(), slow).ok());
+  ASSERT_TRUE(tracker.submit(engine, request, EngineClock::now(), other).ok());
+  other_ended.get_future().wait();
+  while (engine.stats().n_finished[static_cast<size_t>(FinishReason::kLength)] < 2) std::this_thread::yield();
+  EXPECT_EQ(n_slow_tokens, 0) << "its steps are over, and it has not been told of them";
+  release.set_value();
+  slow_ended.get_future().wait();
+  EXPECT_EQ(n_slow_tokens, 20) << "all arrives, in order";
+  engine.stop();  // lets go of the requests, which the tracker outlives
+}
+
+TEST(RequestTracker, TimeToTheFirstToken_CountsFromWhenTheClientBeganToAsk) {
+  testing::HeldExecutor executor({.max_seqs = 2, .max_step_tokens = 64, .n_pages = 10});
+  EngineThread engine(executor, nullptr, {.vocab_size = testing::kServedVocab, .context_tokens = 100});
+  ServerMetrics metrics;
+  RequestTracker tracker(metrics);
+  std::promise<void> ended;
+  const auto sink = [&ended](RequestId, const OutputDelta& delta) {
+    if (delta.finish) ended.set_value();
+  };
+  const EngineTime hours_ago = EngineClock::now() - std::chrono::hours(2);
+  ASSERT_TRUE(tracker.submit(engine, {.prompt = {1}, .max_tokens = 1}, hours_ago, sink).ok());
+  ended.get_future().wait();
+  engine.stop();
+  MetricsPage page;
+  metrics.write(page);
+  EXPECT_THAT(page.take(), HasSubstr("\nspate_ttft_seconds_sum 72"));  // 7,200 and little more
 }
 
 TEST(MetricsPage, TextFormat) {

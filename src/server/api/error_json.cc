@@ -61,7 +61,8 @@ ApiError api_error(const Error& error) {
     case ErrorCode::kInterrupted:
       return ApiError::unavailable(error.message);
     case ErrorCode::kIo:
-    case ErrorCode::kBadFile:
+    case ErrorCode::kBadFile:  // a path is none of a client's business
+      return of_status(500, "the server cannot read its model any more; its log says why", "internal_error");
     case ErrorCode::kBackend:
       break;
   }

@@ -70,7 +70,7 @@ void Job::submit_more() {
     const auto sink = [self = shared_from_this(), at = *prompt](RequestId, const OutputDelta& delta) {
       self->take(at, delta);
     };
-    if (!submitted(*prompt, serving_.submit(work_.requests[*prompt], sink))) return;
+    if (!submitted(*prompt, serving_.submit(work_.requests[*prompt], exchange_->request().received_at, sink))) return;
   }
 }
 
@@ -115,7 +115,7 @@ void Job::try_again_later() {
   });
 }
 
-// On the thread that everybody's answers come from: what goes wrong with one must not get out.
+// On a thread that other requests' answers come from too: what goes wrong with one must not get out.
 void Job::take(size_t prompt, const OutputDelta& delta) {
   try {
     hand_over(prompt, delta);

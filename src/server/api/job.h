@@ -26,7 +26,7 @@ struct Work {
   bool stream = false;
 };
 
-// Lives as long as the engine or the exchange knows of it. The engine's thread brings output, an I/O thread says that
+// Lives as long as the engine or the exchange knows of it. One thread at a time brings output, an I/O thread says that
 // the client went.
 class Job : public std::enable_shared_from_this<Job> {
  public:

@@ -43,16 +43,13 @@ struct ServedModel::Chat {
   chat::TurnEnd turn_end;
 };
 
-ServedModel::ServedModel(std::shared_ptr<const Tokenizer> tokenizer, Result<chat::ChatTemplate> chat_template,
+ServedModel::ServedModel(std::shared_ptr<const Tokenizer> tokenizer, std::optional<chat::ChatTemplate> chat_template,
                          ServedModelOptions options)
     : tokenizer_(std::move(tokenizer)), options_(std::move(options)), longest_token_bytes_(longest_token(*tokenizer_)) {
   SPATE_CHECK(!options_.names.empty() && options_.context_tokens > 0 && options_.vocab_size > 0);
   SPATE_CHECK(options_.pooling != Pooling::kNone);
-  if (chat_template) {
-    chat_ = std::make_unique<const Chat>(*tokenizer_, std::move(chat_template).value(), options_.trust_messages);
-  } else {
-    template_error_ = std::move(chat_template).error();
-  }
+  if (chat_template)
+    chat_ = std::make_unique<const Chat>(*tokenizer_, *std::move(chat_template), options_.trust_messages);
 }
 
 ServedModel::~ServedModel() = default;
@@ -73,8 +70,8 @@ ApiResult<void> ServedModel::check_bytes(size_t n_bytes, const std::string& para
 
 ApiResult<ServedModel::Prompt> ServedModel::render(const chat::Conversation& conversation) const {
   if (!chat_) {
-    ApiError error =
-        ApiError::invalid(fmt::format("this model takes no messages, only prompts: {}", template_error_->message));
+    ApiError error = ApiError::invalid(
+        "this model takes no messages, only prompts (/v1/completions): it has no chat template that can be used");
     error.code = "no_chat_template";
     return error;
   }

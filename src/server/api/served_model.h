@@ -36,8 +36,8 @@ struct ServedModelOptions {
 // Immutable once made: any thread may use it.
 class ServedModel {
  public:
-  // chat_template: or the error that says why there is none, which chat requests are then answered with.
-  ServedModel(std::shared_ptr<const Tokenizer> tokenizer, Result<chat::ChatTemplate> chat_template,
+  // Without a chat_template, requests with messages are refused.
+  ServedModel(std::shared_ptr<const Tokenizer> tokenizer, std::optional<chat::ChatTemplate> chat_template,
               ServedModelOptions options);
   ~ServedModel();
   ServedModel(const ServedModel&) = delete;
@@ -74,8 +74,7 @@ class ServedModel {
   std::shared_ptr<const Tokenizer> tokenizer_;
   ServedModelOptions options_;
   size_t longest_token_bytes_;
-  std::unique_ptr<const Chat> chat_;     // null: there is no template,
-  std::optional<Error> template_error_;  // for this reason
+  std::unique_ptr<const Chat> chat_;  // null: there is no template
 };
 
 }  // namespace spate::api

@@ -17,8 +17,8 @@ class Serving {
   // The model, when requests are taken; else why not, 503: it is loading, or the server is about to stop.
   virtual ApiResult<std::shared_ptr<const ServedModel>> model() const = 0;
 
-  // As EngineThread's: never wait for a step.
-  virtual Result<RequestId> submit(Request request, OutputSink sink) = 0;
+  // As EngineThread's: never wait for a step. The sink may take long. received_at: when the client began to ask.
+  virtual Result<RequestId> submit(Request request, EngineTime received_at, OutputSink sink) = 0;
   virtual void cancel(RequestId id) = 0;
 };
 

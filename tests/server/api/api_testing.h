@@ -135,7 +135,7 @@ class FakeServing final : public api::Serving {
     if (unavailable) return *unavailable;
     return served;
   }
-  Result<RequestId> submit(Request request, OutputSink sink) override {
+  Result<RequestId> submit(Request request, EngineTime, OutputSink sink) override {
     if (refuse_from && submissions.size() >= *refuse_from) return refusal;
     submissions.push_back({submissions.size() + 1, std::move(request), std::move(sink)});
     if (on_submit) on_submit();

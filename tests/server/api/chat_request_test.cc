@@ -214,13 +214,13 @@ TEST(ChatRequest, EngineRequest_EndsWhereTheTemplateEndsATurn) {
               ElementsAre("x"));
 }
 
-TEST(ServedModel, WithoutATemplate_MessagesAreRefusedWithTheReason) {
-  const ServedModel model(tokenizer_of(byte_level_file()), Error::unsupported("the file has no template"),
+TEST(ServedModel, WithoutATemplate_MessagesAreRefused) {
+  const ServedModel model(tokenizer_of(byte_level_file()), std::nullopt,
                           {.names = {"m"}, .context_tokens = 10, .vocab_size = 258});
   const ApiError error = error_of(model.render(one_message("hi")));
   EXPECT_EQ(error.status, 400);
   EXPECT_EQ(error.code, "no_chat_template");
-  EXPECT_THAT(error.message, HasSubstr("the file has no template"));
+  EXPECT_THAT(error.message, HasSubstr("it has no chat template"));
 }
 
 TEST(ServedModel, TemplatesOwnComplaint_IsA400OfTheMessages) {

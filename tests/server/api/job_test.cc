@@ -184,7 +184,7 @@ TEST_F(Jobs, QueueThatIsFullInTheMiddle_IsTriedAgainWhenAPromptEnds) {
 class FullForAWhile final : public api::Serving {
  public:
   ApiResult<std::shared_ptr<const ServedModel>> model() const override { return small_model(); }
-  Result<RequestId> submit(Request, OutputSink sink) override {
+  Result<RequestId> submit(Request, EngineTime, OutputSink sink) override {
     ++n_calls;
     if (n_calls > 1 && n_calls <= 4) return Error::busy("the queue is full");
     sinks.push_back(std::move(sink));
