@@ -32,25 +32,43 @@ constexpr int kStepSizes[] = {1, 4, 16, 64, 512};
 constexpr int kContext = 512;
 constexpr ExecutorLimits kLimits{.max_seqs = 4, .max_step_tokens = 512, .n_pages = 64};
 
-void expect_golden(const std::string& model_path, const char* golden, int min_compared) {
-  const auto executor = make_executor(open_model(model_path), kLimits);
+struct GoldenBounds {
+  float margin;
+  int min_compared;
+  double logprob, top16;
+};
+
+void expect_golden(CudaExecutor& executor, const char* golden, int step_tokens, const GoldenBounds& bounds) {
+  const GoldenComparison c =
+      compare_golden(executor, spate::testing::load_golden(golden), bounds.margin, step_tokens, 2);
+  std::printf(
+      "%s, %d tokens a step: %d of %d arg-max differ, log-probabilities within %.5f, top-16 logits within %.5f\n",
+      golden, step_tokens, c.n_differ, c.n_compared, c.worst_logprob, c.worst_top16);
+  EXPECT_GT(c.n_compared, bounds.min_compared);
+  EXPECT_EQ(c.n_differ, 0);
+  EXPECT_LT(c.worst_logprob, bounds.logprob);
+  EXPECT_LT(c.worst_top16, bounds.top16);
+}
+
+// With float16 activations throughout: a step's last chunk may be a single token.
+void expect_float16_golden(const std::string& model_path, const char* golden, int min_compared) {
+  const auto executor = make_executor(open_model(model_path), kLimits,
+                                      [](CudaExecutorOptions& options) { options.profile.gemv_tokens = 0; });
   ASSERT_NE(executor, nullptr);
-  const auto prompts = spate::testing::load_golden(golden);
-  for (int step_tokens : kStepSizes) {
-    const GoldenComparison c = compare_golden(*executor, prompts, 0.03f, step_tokens, 2);
-    std::printf(
-        "%s, %d tokens a step: %d of %d arg-max differ, log-probabilities within %.5f, top-16 logits within %.5f\n",
-        golden, step_tokens, c.n_differ, c.n_compared, c.worst_logprob, c.worst_top16);
-    EXPECT_GT(c.n_compared, min_compared);
-    EXPECT_EQ(c.n_differ, 0);
-    EXPECT_LT(c.worst_logprob, 0.05);
-    EXPECT_LT(c.worst_top16, 0.05);
-  }
+  for (int step_tokens : kStepSizes) expect_golden(*executor, golden, step_tokens, {0.03f, min_compared, 0.05, 0.05});
 }
 
 TEST(CudaGolden, BundledModel_EveryStepSize_ArgMaxAsGolden) {
   SPATE_REQUIRE_GPU();
-  expect_golden(bundled_model_path(), "golden-q4_k_m.json", 300);  // of 336
+  expect_float16_golden(bundled_model_path(), "golden-q4_k_m.json", 300);  // of 336
+}
+
+// Single tokens take int8 activations, as all do on the CPU, whose bounds these are.
+TEST(CudaGolden, BundledModel_SingleTokens_ArgMaxAsGolden) {
+  SPATE_REQUIRE_GPU();
+  const auto executor = make_executor(open_model(bundled_model_path()), kLimits);
+  ASSERT_NE(executor, nullptr);
+  expect_golden(*executor, "golden-q4_k_m.json", 1, {0.15f, 300, 0.25, 0.4});  // of 336
 }
 
 // The two backends round differently, the CPU's int8 activations the more: they may disagree about near-ties alone.
@@ -82,7 +100,7 @@ TEST(CudaGolden, BundledModel_AgreesWithTheCpu) {
 TEST(CudaGolden, F16Model_EveryStepSize_ArgMaxAsGolden) {
   SPATE_REQUIRE_GPU();
   SPATE_REQUIRE_SHARED("models/classics-33m-f16.gguf");
-  expect_golden(shared_path("models/classics-33m-f16.gguf"), "golden.json", 400);  // of 448
+  expect_float16_golden(shared_path("models/classics-33m-f16.gguf"), "golden.json", 400);  // of 448
 }
 
 std::vector<int32_t> tokens_of(const Model& model, const std::string& text_path) {

@@ -10,12 +10,14 @@
 #include "quant/half.h"
 
 #include "device_vector.h"
+#include "int8_reference.h"
 #include "support/random_weights.h"
 
 namespace spate::cuda::testing {
 
-// Weights are decoded to float16 (design.md, "Numbers that must hold").
-inline constexpr double kTolerance = 0x1p-10;
+// Of the sum of magnitudes (design.md, "Numbers that must hold"): weights are decoded to float16, or activations are
+// int8 and everything else exact or float32.
+inline constexpr double kTolerance = 0x1p-10, kInt8Tolerance = 1e-4;
 
 struct Matrix {
   QuantType type;
@@ -46,6 +48,7 @@ inline Matrix make_matrix(QuantType type, int n_rows, int n_cols, uint32_t seed)
 // x[n_tokens, n_cols], and the same permuted and padded on the device.
 struct Activations {
   std::vector<float> values;
+  std::vector<float> int8_values;  // as matmul_gemv.h multiplies them; of whole sub-blocks of 32 columns alone
   std::unique_ptr<DeviceVector<uint16_t>> device;
   const __half* get() const { return reinterpret_cast<const __half*>(device->get()); }
 };
@@ -61,7 +64,12 @@ inline Activations upload_activations(std::vector<float> values, int n_tokens, i
       device[size_t(t) * padded_cols(n_cols) + k_position(k)] = half;
     }
   }
-  return {std::move(values), std::make_unique<DeviceVector<uint16_t>>(device)};
+  Activations x{std::move(values), {}, std::make_unique<DeviceVector<uint16_t>>(device)};
+  if (n_cols % kSubblockCols == 0) {
+    const Int8Row all = quantise_row(x.values);
+    for (size_t i = 0; i < x.values.size(); ++i) x.int8_values.push_back(static_cast<float>(all.value(i)));
+  }
+  return x;
 }
 
 inline Activations make_activations(int n_tokens, int n_cols, uint32_t seed) {
@@ -76,10 +84,10 @@ struct Dot {
   double sum = 0, magnitude = 0;
 };
 
-inline Dot dot(const Matrix& w, int row, const Activations& x, int token) {
+inline Dot dot(const Matrix& w, int row, const std::vector<float>& x, int token) {
   Dot result;
   const float* a = &w.values[size_t(row) * w.n_cols];
-  const float* b = &x.values[size_t(token) * w.n_cols];
+  const float* b = &x[size_t(token) * w.n_cols];
   for (int k = 0; k < w.n_cols; ++k) {
     const double product = double{a[k]} * b[k];
     result.sum += product;
@@ -124,6 +132,19 @@ class MatmulFixture : public ::testing::Test {
                           .x_bytes = size.fp8_x_bytes,
                           .factors = fp8_factors_->get(),
                           .max_tokens = size.fp8_tokens}};
+  }
+
+  // How a matrix is multiplied with n_tokens tokens.
+  bool takes_int8(const Matrix& w, int n_tokens) const {
+    return n_tokens <= profile_.gemv_tokens && quant_traits(w.type).block_elems > 1 && profile_.mma_warps_m == 0 &&
+           profile_.mma_split_k == 0;
+  }
+  double tolerance(const Matrix& w, int n_tokens) const {
+    return takes_int8(w, n_tokens) ? kInt8Tolerance : kTolerance;
+  }
+  // Row `row` times token `token` of the activations that the product gets.
+  Dot expected_dot(const Matrix& w, int row, const Activations& x, int token, int n_tokens) const {
+    return dot(w, row, takes_int8(w, n_tokens) ? x.int8_values : x.values, token);
   }
 
   void poison() {

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "backend/cuda/matmul_few.cuh"
+#include "backend/cuda/matmul_gemv.h"
 #include "backend/cuda/matmul_stream.h"
 
 namespace spate::cuda {
@@ -93,6 +94,84 @@ TEST(StreamPlan, OneKernelsThresholds_AreNotAnothers) {
   EXPECT_EQ(plan_stream({2, 256, 16, false}, profile).n_ctas, 0);
   profile.mma_warps_m = 2;
   EXPECT_EQ(plan_stream(shape, profile).n_ctas, 0);
+}
+
+DeviceProfile with_gemv(DeviceProfile profile) {
+  profile.gemv_tokens = kMaxGemvTokens;
+  return profile;
+}
+
+TEST(GemvPlan, EveryShape_CoversItsPanelsAndFitsTwiceOnAnSm) {
+  int n_refused = 0;
+  for (auto profile : {device(132, 227 << 10), device(82, 99 << 10), device(24, 99 << 10)}) {
+    profile = with_gemv(profile);
+    for (const int n_warps : {0, 4, 8, 16}) {
+      for (const int warps_m : {0, 1, 4, 16}) {
+        profile.gemv_warps = n_warps;
+        profile.gemv_warps_m = warps_m;
+        for (int n_k_tiles = 1; n_k_tiles <= 208; n_k_tiles += n_k_tiles < 24 ? 1 : 23) {
+          for (const auto& [n_slots, first_slots] :
+               {std::pair(2, 2), std::pair(6, 1), std::pair(96, 80), std::pair(256, 256), std::pair(384, 318),
+                std::pair(1792, 1792), std::pair(16384, 16384)}) {
+            for (const int max_warps : {8, 16}) {
+              for (const MmaShape& shape :
+                   {MmaShape{1, n_slots, n_k_tiles, false}, MmaShape{2, n_slots, n_k_tiles, false},
+                    MmaShape{1, n_slots, n_k_tiles, true}}) {
+                if (shape.swiglu && first_slots != n_slots) continue;
+                SCOPED_TRACE(::testing::Message()
+                             << profile.n_sms << " SMs, " << n_warps << " warps, " << warps_m << " of rows, " << n_slots
+                             << " panels, " << n_k_tiles << " K tiles, " << shape.n_tokens << " tokens");
+                const GemvPlan plan = plan_gemv(shape, first_slots, max_warps, profile);
+                if (plan.n_warps == 0) {
+                  ++n_refused;
+                  ASSERT_GT(2 * GemvLayout::of(shape.n_tokens, n_k_tiles, 8).n_bytes + (4 << 10),
+                            profile.shared_bytes_per_block);
+                  continue;
+                }
+                const int slots = 1 << plan.warps_m_log2;
+                ASSERT_TRUE(plan.n_warps == 4 || plan.n_warps == 8 || plan.n_warps == 16);
+                ASSERT_LE(plan.n_warps, max_warps);
+                ASSERT_LE(slots, plan.n_warps);
+                ASSERT_GE(slots, shape.swiglu ? 2 : 1);
+                ASSERT_EQ(first_slots % slots, 0) << "a CTA with two types";
+                ASSERT_GE(plan.n_ctas * slots, n_slots);
+                ASSERT_LT((plan.n_ctas - 1) * slots, n_slots);
+                ASSERT_LE(2 * plan.shared_bytes, profile.shared_bytes_per_block);
+                ASSERT_EQ(plan.shared_bytes, GemvLayout::of(shape.n_tokens, n_k_tiles, plan.n_warps).n_bytes);
+              }
+            }
+          }
+        }
+      }
+    }
+  }
+  EXPECT_GT(n_refused, 0);
+}
+
+// One wave of as many warps as there can be for small matrices; enough CTAs for every SM else.
+TEST(GemvPlan, AnEightBillionModel_OnAnH200) {
+  const DeviceProfile profile = with_gemv(device(132, 227 << 10));
+  const auto plan = [&](int n_slots, int n_k_tiles, bool swiglu) {
+    return plan_gemv({1, n_slots, n_k_tiles, swiglu}, n_slots, 16, profile);
+  };
+  EXPECT_EQ(plan(256, 16, false).n_warps, 16);
+  EXPECT_EQ(plan(256, 16, false).n_ctas, 256);
+  EXPECT_EQ(plan(384, 16, false).n_warps, 8);
+  EXPECT_EQ(plan(384, 16, false).n_ctas, 384);
+  EXPECT_EQ(plan(1792, 16, true).n_ctas, 896);
+  EXPECT_EQ(plan(8016, 16, false).n_ctas, 1002);
+}
+
+TEST(GemvPlan, OtherThresholds_AskForOtherKernels) {
+  DeviceProfile profile = with_gemv(device(132, 227 << 10));
+  const MmaShape shape{2, 256, 16, false};
+  EXPECT_GT(plan_gemv(shape, 256, 8, profile).n_warps, 0);
+  EXPECT_EQ(plan_gemv({3, 256, 16, false}, 256, 8, profile).n_warps, 0);
+  profile.mma_warps_m = 2;
+  EXPECT_EQ(plan_gemv(shape, 256, 8, profile).n_warps, 0);
+  profile.mma_warps_m = 0;
+  profile.gemv_tokens = 1;
+  EXPECT_EQ(plan_gemv(shape, 256, 8, profile).n_warps, 0);
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
 // Matrix products on the GPU, of every quant type by every tier, against float64 sums over the qblocks' own decode and
-// the float16 activations that the kernel gets.
+// the activations that the kernel multiplies, float16 or int8.
 #include "backend/cuda/matmul.h"
 
 #include <cmath>
@@ -40,10 +40,10 @@ class MatmulTest : public MatmulFixture {
       for (const Matrix* part : parts) {
         for (int r = 0; r < part->n_rows; ++r, ++column) {
           const size_t at = size_t(t) * stride + column;
-          const Dot expected = dot(*part, r, x, t);
+          const Dot expected = expected_dot(*part, r, x, t, n_tokens);
           const double sum = expected.sum + (epilogue == Epilogue::kAdd ? initial[at] : 0);
           const double error = std::abs(actual[at] - sum),
-                       bound = kTolerance * expected.magnitude + 0x1p-24 * std::abs(sum);
+                       bound = tolerance(*part, n_tokens) * expected.magnitude + 0x1p-24 * std::abs(sum);
           if (bound > 0) worst = std::max(worst, error / bound);
           ASSERT_LE(error, bound) << "token " << t << ", row " << r << " of " << quant_name(part->type) << ": "
                                   << actual[at] << " instead of " << sum;
@@ -69,12 +69,12 @@ class MatmulTest : public MatmulFixture {
     const std::vector<__half> actual = ff.download();
     for (int t = 0; t < n_tokens; ++t) {
       for (int r = 0; r < gate.n_rows; ++r) {
-        const Dot g = dot(gate, r, x, t), u = dot(up, r, x, t);
+        const Dot g = expected_dot(gate, r, x, t, n_tokens), u = expected_dot(up, r, x, t, n_tokens);
         const double expected = g.sum / (1 + std::exp(-g.sum)) * u.sum * kFfScale;
         // d(silu)/dg is under 1.1; then float16's own rounding.
-        const double bound =
-            kFfScale * kTolerance * (1.1 * g.magnitude * std::abs(u.sum) + std::abs(g.sum) * u.magnitude) +
-            0x1p-11 * std::abs(expected) + 0x1p-24;
+        const double bound = kFfScale * (1.1 * tolerance(gate, n_tokens) * g.magnitude * std::abs(u.sum) +
+                                         tolerance(up, n_tokens) * std::abs(g.sum) * u.magnitude) +
+                             0x1p-11 * std::abs(expected) + 0x1p-24;
         const float value = f16_to_f32(__half_raw(actual[size_t(t) * stride + k_position(r)]).x);
         ASSERT_NEAR(value, expected, bound) << "token " << t << ", row " << r << " of " << quant_name(gate.type);
       }
@@ -204,6 +204,45 @@ TEST_P(MatmulTypes, EveryRing_IsTheSum) {
       }
     }
   }
+}
+
+// Register GEMVs with every division of a CTA, rows past the last panel's, K of less than a tile and of several to a
+// warp, and parts of two types whose border no CTA may straddle.
+TEST_P(MatmulTypes, EveryGemv_IsTheSum) {
+  profile_.gemv_tokens = 2;
+  const int step = quant_traits(GetParam()).block_elems == 256 ? 256 : 32;
+  for (const auto& [n_rows, n_cols] :
+       {std::pair(300, 2048), std::pair(17, step), std::pair(40, 3 * 256 + step), std::pair(1, 9 * 256)}) {
+    const Matrix w = make_matrix(GetParam(), n_rows, n_cols, 20), up = make_matrix(GetParam(), n_rows, n_cols, 21);
+    const Matrix v = make_matrix(QuantType::kQ6_K, 24, 2048, 22);
+    for (const int n_warps : {0, 4, 8, 16}) {
+      for (const int warps_m : {0, 1, 2, 4, 8, 16}) {
+        profile_.gemv_warps = n_warps;
+        profile_.gemv_warps_m = warps_m;
+        for (const int n_tokens : {1, 2}) {
+          SCOPED_TRACE(::testing::Message() << n_rows << " x " << n_cols << ", " << n_warps << " warps, " << warps_m
+                                            << " of rows, " << n_tokens << " tokens");
+          const Activations x = make_activations(n_tokens, n_cols, 23);
+          ASSERT_NO_FATAL_FAILURE(expect_product({&w}, x, n_tokens, Epilogue::kStore));
+          ASSERT_NO_FATAL_FAILURE(expect_product({&w}, x, n_tokens, Epilogue::kAdd));
+          ASSERT_NO_FATAL_FAILURE(expect_swiglu(w, up, x, n_tokens));
+          if (n_cols != v.n_cols) continue;
+          ASSERT_NO_FATAL_FAILURE(expect_product({&w, &up, &v}, x, n_tokens, Epilogue::kStore));
+          ASSERT_NO_FATAL_FAILURE(expect_product({&v, &w}, x, n_tokens, Epilogue::kStore));
+        }
+      }
+    }
+  }
+}
+
+// One token, as the tensor cores multiply it.
+TEST_P(MatmulTypes, WithoutGemv_IsTheSum) {
+  profile_.gemv_tokens = 0;
+  const Matrix w = make_matrix(GetParam(), 300, 2048, 24), up = make_matrix(GetParam(), 300, 2048, 25);
+  const Activations x = make_activations(1, 2048, 26);
+  ASSERT_NO_FATAL_FAILURE(expect_product({&w}, x, 1, Epilogue::kStore));
+  ASSERT_NO_FATAL_FAILURE(expect_product({&w, &up}, x, 1, Epilogue::kAdd));
+  ASSERT_NO_FATAL_FAILURE(expect_swiglu(w, up, x, 1));
 }
 
 // A token's sums do not depend on what else is in the step, within a tier.

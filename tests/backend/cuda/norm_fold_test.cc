@@ -97,7 +97,15 @@ class Residual {
     after_ = y_->download();
     x_here_ = x_->download();
     squares_here_ = squares_there_->download();
+    int8_rows_.clear();
+    if (d_model_ % kSubblockCols != 0) return;
+    for (int t = 0; t < n_tokens_; ++t) {
+      std::vector<float> row(d_model_);
+      for (int k = 0; k < d_model_; ++k) row[k] = f16_to_f32(x(t, k));
+      int8_rows_.push_back(quantise_row(row));
+    }
   }
+  const Int8Row& int8_row(int t) const { return int8_rows_[t]; }  // of x
   float before(int t, int k) const { return before_[size_t(t) * d_model_ + k]; }
   float after(int t, int k) const { return after_[size_t(t) * d_model_ + k]; }
   float weight(int k) const { return weight_[k]; }
@@ -153,6 +161,7 @@ class Residual {
   int n_tokens_, d_model_;
   std::vector<float> before_, weight_, scale_, squares_, after_, squares_here_;
   std::vector<uint16_t> x_here_;
+  std::vector<Int8Row> int8_rows_;
   std::unique_ptr<DeviceVector<float>> y_, weight_there_, scale_there_, next_scale_, squares_there_;
   std::unique_ptr<DeviceVector<uint16_t>> x_;
 };
@@ -179,10 +188,10 @@ class NormFoldTest : public MatmulFixture, public ::testing::WithParamInterface<
     residual.fetch();
     for (int t = 0; t < n_tokens; ++t)
       for (int r = 0; r < w.n_rows; ++r) {
-        const Dot product = dot(w, r, x, t);
+        const Dot product = expected_dot(w, r, x, t, n_tokens);
         const double sum = residual.before(t, r) + x_scale * product.sum;
         ASSERT_NEAR(residual.after(t, r), sum,
-                    kTolerance * x_scale * product.magnitude + 0x1p-23 * std::abs(residual.before(t, r)))
+                    tolerance(w, n_tokens) * x_scale * product.magnitude + 0x1p-23 * std::abs(residual.before(t, r)))
             << "token " << t << ", row " << r;
       }
     residual.check_next();
@@ -208,7 +217,7 @@ class NormFoldTest : public MatmulFixture, public ::testing::WithParamInterface<
       int column = 0;
       for (const Matrix* part : parts)
         for (int r = 0; r < part->n_rows; ++r, ++column) {
-          const Expected expected = normalised_dot(*part, r, residual, t);
+          const Expected expected = normalised_dot(*part, r, residual, t, n_tokens);
           ASSERT_NEAR(actual[size_t(t) * rows + column], expected.sum, expected.bound)
               << "token " << t << ", row " << r << " of " << quant_name(part->type);
         }
@@ -219,10 +228,21 @@ class NormFoldTest : public MatmulFixture, public ::testing::WithParamInterface<
   struct Expected {
     double sum, magnitude, bound;
   };
-  // Of a row of weights and a normalised row. The bound: that of products, and the activations' rounding.
-  static Expected normalised_dot(const Matrix& w, int row, const Residual& residual, int t) {
+  // Of a row of weights and a normalised row. The bound: that of products, and the activations' rounding to float16;
+  // of int8 activations, these are the reference themselves.
+  Expected normalised_dot(const Matrix& w, int row, const Residual& residual, int t, int n_tokens) const {
     const double factor = residual.factor(t);
     Expected e{};
+    if (takes_int8(w, n_tokens)) {
+      const Int8Row& x = residual.int8_row(t);
+      for (int k = 0; k < w.n_cols; ++k) {
+        const double product = w.values[size_t(row) * w.n_cols + k] * x.value(k) * factor / residual.scale(t);
+        e.sum += product;
+        e.magnitude += std::abs(product);
+      }
+      e.bound = (kInt8Tolerance + 1e-5) * e.magnitude;
+      return e;
+    }
     for (int k = 0; k < w.n_cols; ++k) {
       const double weight = w.values[size_t(row) * w.n_cols + k];
       const double x = double{residual.after(t, k)} * residual.weight(k);
@@ -321,7 +341,8 @@ TEST_P(NormFoldTest, SwiGlu_MakesUpForTheNorm) {
       const std::vector<uint16_t> actual = ff.download();
       for (int t = 0; t < n_tokens; ++t)
         for (int r = 0; r < d_ff; ++r) {
-          const Expected g = normalised_dot(gate, r, residual, t), u = normalised_dot(*second, r, residual, t);
+          const Expected g = normalised_dot(gate, r, residual, t, n_tokens),
+                         u = normalised_dot(*second, r, residual, t, n_tokens);
           const double expected = g.sum / (1 + std::exp(-g.sum)) * u.sum * kFfScale;
           // d(silu)/dg is under 1.1; then float16's own rounding.
           const double bound = kFfScale * (1.1 * g.bound * (std::abs(u.sum) + u.bound) + std::abs(g.sum) * u.bound) +
@@ -331,6 +352,25 @@ TEST_P(NormFoldTest, SwiGlu_MakesUpForTheNorm) {
         }
       residual.check_next_scale();
     }
+}
+
+// Of one and two tokens, by register GEMVs of every division of a CTA.
+TEST_P(NormFoldTest, AdditionThenProductsByAnyGemv_AreTheNormsBetween) {
+  profile_.gemv_tokens = 2;
+  const int d_model = 2048;
+  const Matrix out = make_matrix(GetParam(), d_model, 256, 32), q = make_matrix(GetParam(), 96, d_model, 33),
+               v = make_matrix(QuantType::kQ6_K, 40, d_model, 34);
+  for (const int n_warps : {4, 8, 16})
+    for (const int warps_m : {1, 4, 16})
+      for (const int n_tokens : {1, 2}) {
+        SCOPED_TRACE(::testing::Message() << n_warps << " warps, " << warps_m << " of rows, " << n_tokens << " tokens");
+        profile_.gemv_warps = n_warps;
+        profile_.gemv_warps_m = warps_m;
+        const Activations x = make_activations(n_tokens, out.n_cols, 35);
+        Residual residual(n_tokens, d_model, 1, 1, 36);
+        ASSERT_NO_FATAL_FAILURE(add(out, x, 1, n_tokens, residual));
+        ASSERT_NO_FATAL_FAILURE(expect_normalised({&q, &v}, n_tokens, residual));
+      }
 }
 
 // Residuals of any size, that grow a thousandfold in one addition, or that are a 32nd of what they were at the norm
