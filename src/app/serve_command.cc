@@ -20,6 +20,7 @@
 #include "app/standard_output.h"
 #include "app/text_format.h"
 #include "base/log.h"
+#include "server/http/text.h"
 #include "server/page/page.h"
 #include "server/server.h"
 
@@ -28,10 +29,6 @@ namespace spate::app {
 namespace {
 
 constexpr int kGpuStepTokens = 2048, kCpuStepTokens = 512;
-
-bool is_loopback(const std::string& host) {
-  return host.starts_with("127.") || host == "localhost" || host == "::1";
-}
 
 // Every connection is a file. The soft limit is low for the sake of old programs that use select().
 void raise_file_limit() {
@@ -81,6 +78,7 @@ Result<server::Loaded> load_served(const ServeOptions& options) {
   Result<chat::ChatTemplate> chat_template = load_chat_template(loaded.model->file(), options.chat);
   const bool asked = !options.chat.template_file.empty() || !options.chat.template_name.empty();
   if (!chat_template && asked) return chat_template.error();
+  if (!chat_template) log::warn("requests with messages will be refused: {}", chat_template.error().message);
   SPATE_TRY(std::unique_ptr<Executor> executor, make_serving_executor(options, loaded.model, context));
   const int64_t pool_tokens = int64_t{executor->limits().n_pages} * kPageTokens;
   api::ServedModelOptions served{.names = options.aliases,
@@ -94,9 +92,11 @@ Result<server::Loaded> load_served(const ServeOptions& options) {
   const EngineOptions engine{
       .vocab_size = spec.vocab_size, .context_tokens = context, .max_decode_stretch = options.max_decode_stretch};
   std::shared_ptr<const Tokenizer> tokenizer = std::move(loaded.tokenizer);
+  std::optional<chat::ChatTemplate> served_template;
+  if (chat_template) served_template = std::move(chat_template).value();
   return server::Loaded{.executor = std::move(executor),
-                        .model = std::make_shared<const api::ServedModel>(std::move(tokenizer),
-                                                                          std::move(chat_template), std::move(served)),
+                        .model = std::make_shared<const api::ServedModel>(
+                            std::move(tokenizer), std::move(served_template), std::move(served)),
                         .engine = engine,
                         .queue = options.queue};
 }
@@ -138,9 +138,10 @@ class DrainTarget {
 };
 
 // A device that hangs may never give its thread back, and no destructor that waits for it would return.
-[[noreturn]] void end_without_destructors(const Error& error) {
-  std::fprintf(stderr, "spate: %s\n", escape_control(error.message).c_str());
-  std::_Exit(static_cast<int>(error.code));
+[[noreturn]] void end_without_destructors(const Result<void>& result) {
+  if (result) std::_Exit(EXIT_SUCCESS);
+  std::fprintf(stderr, "spate: %s\n", escape_control(result.error().message).c_str());
+  std::_Exit(static_cast<int>(result.error().code));
 }
 
 Result<void> serve(const ServeOptions& given) {
@@ -150,7 +151,7 @@ Result<void> serve(const ServeOptions& given) {
   options.server.commit = build_commit();
   options.server.assets = server::page_assets();
   raise_file_limit();
-  if (const http::HttpOptions& http = options.server.http; http.api_keys.empty() && !is_loopback(http.host))
+  if (const http::HttpOptions& http = options.server.http; http.api_keys.empty() && !http::is_loopback(http.host))
     log::warn("there are no API keys: whoever reaches {} may use this server", http.host);
 
   DrainTarget target;
@@ -168,7 +169,7 @@ Result<void> serve(const ServeOptions& given) {
   StandardOutput().write(line);
   const Result<void> result = server->wait();
   target.set(nullptr);
-  if (!result && server->engine_hangs()) end_without_destructors(result.error());
+  if (server->step_runs_on()) end_without_destructors(result);
   return result;
 }
 

@@ -49,6 +49,11 @@ void add_network_options(CLI::App& parser, http::HttpOptions& http) {
                parser, "--cors-origin", [&http](const std::string& origin) { http.cors_origins.push_back(origin); },
                "let pages of this origin call from browsers; * lets all; may be repeated; default: none")
                ->type_name("ORIGIN"));
+  in_group(add_repeatable(
+               parser, "--allowed-host", [&http](const std::string& name) { http.allowed_hosts.push_back(name); },
+               "a name that clients may call the server by, besides this machine's own, such as a proxy's; * allows "
+               "all; may be repeated; default: on a loopback address without keys none, elsewhere all")
+               ->type_name("NAME"));
   in_group(add_number(parser, "--io-threads", http.n_io_threads, 1, 64, "threads that carry connections; default 2"));
   in_group(
       add_number(parser, "--workers", http.n_workers, 1, 64, "threads that read requests and make prompts; default 2"));
@@ -89,9 +94,11 @@ void add_capacity_options(CLI::App& parser, ServeOptions& options) {
                       "what fits in a quarter of this machine's"));
   in_group(add_number(parser, "--step-tokens", options.step_tokens, 1, 65536,
                       "tokens of a step at most; default 2048 on a GPU, 512 on the CPU"));
-  in_group(add_number(parser, "--max-decode-stretch", options.max_decode_stretch, 0, 1000,
-                      "how many times as long as a step of decodes alone one may take that reads prompts too; 0: any; "
-                      "default 3"));
+  in_group(
+      add_number(parser, "--max-decode-stretch", options.max_decode_stretch, 0, 1000,
+                 fmt::format("how many times as long as a step of decodes alone one may take that reads prompts too; "
+                             "0: any; default {:g}",
+                             kDefaultDecodeStretch)));
   in_group(add_number(parser, "--max-queue", options.queue.max_choices, 1, kMany,
                       "answers that may wait; beyond them 429; default 256"));
   in_group(add_number(parser, "--max-queue-tokens", options.queue.max_tokens, 1, std::numeric_limits<int64_t>::max(),
@@ -111,10 +118,15 @@ void add_limit_options(CLI::App& parser, server::ServerOptions& options) {
                       "of a request; default 16777216; beyond them 413"));
   in_group(add_number(parser, "--max-bodies-bytes", http.max_bodies_bytes, 1, kMaxBytes,
                       "of all requests being read; default 268435456; beyond them 503"));
+  in_group(add_number(parser, "--max-worker-queue", http.max_worker_queue, 1, 1 << 20,
+                      "requests that may wait for a worker to read them; default 4096, and a 64th of it with bodies "
+                      "beyond 256 KiB; beyond them 503"));
   in_group(add_number(parser, "--stream-buffer-bytes", http.stream_buffer_bytes, 1024, kMaxBytes,
                       "of a stream that its client has not read; default 1048576; beyond them it is cut off"));
-  in_group(add_number(parser, "--stream-buffers-bytes", http.stream_buffers_bytes, 1024, kMaxBytes,
-                      "of all streams together; default 67108864; beyond them those with over 64 KiB are cut off"));
+  in_group(add_number(
+      parser, "--stream-buffers-bytes", http.stream_buffers_bytes, 1024, kMaxBytes,
+      "of all answers together, streams or whole; default 67108864; beyond them streams with over 64 KiB are "
+      "cut off, and whole answers of more than that a 503"));
   in_group(add_number(parser, "--max-json-depth", options.api.json.max_depth, 1, 1000,
                       "arrays and objects within one another in a request; default 100"));
   in_group(add_seconds(parser, "--header-time", http.header_time, 0.001, "for a request's header to come"));

@@ -21,7 +21,7 @@ struct ServeOptions {
   int max_seqs = 64;
   int step_tokens = 0;    // 0: by device
   int64_t kv_tokens = 0;  // 0: by device
-  double max_decode_stretch = 3;
+  double max_decode_stretch = kDefaultDecodeStretch;
   std::string pooling = "mean";
   std::vector<std::string> api_keys;
   std::string api_key_file;
