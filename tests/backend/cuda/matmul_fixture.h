@@ -96,6 +96,10 @@ inline Dot dot(const Matrix& w, int row, const std::vector<float>& x, int token)
   return result;
 }
 
+inline Dot dot(const Matrix& w, int row, const Activations& x, int token) {
+  return dot(w, row, x.values, token);
+}
+
 class MatmulFixture : public ::testing::Test {
  protected:
   void SetUp() override {
