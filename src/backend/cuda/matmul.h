@@ -3,8 +3,7 @@
 //
 // Weights are re-laid once at load into tiles (tile_layout.h): the same bytes in another order, one copy for all tiers.
 // They are decoded to float16 in registers, times a power of two per matrix that keeps them in float16's range;
-// products are accumulated in float32. One token's activations become int8 instead, and codes stay integers
-// (matmul_gemv.h).
+// products are accumulated in float32.
 #pragma once
 
 #include <cstdint>
