@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/descriptor.h"
 #include "base/env_options.h"
 #include "base/file.h"
 #include "base/utf8.h"
@@ -43,21 +44,6 @@ std::string unescaped(std::string_view line) {
 
 // Programs side by side may let the file grow beyond what one would keep; this much it never comes to.
 constexpr uint64_t kMaxFileBytes = uint64_t{64} << 20;
-
-// A file descriptor that closes itself.
-class Descriptor {
- public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  ~Descriptor() {
-    if (fd_ >= 0) close(fd_);
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  int get() const { return fd_; }
-
- private:
-  int fd_;
-};
 
 // O_NONBLOCK: opening a FIFO in its place must not hang.
 int open_private(const std::string& path, int flags) {

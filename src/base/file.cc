@@ -6,59 +6,61 @@
 #include <cstring>
 #include <fcntl.h>
 #include <filesystem>
+#include <poll.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "base/descriptor.h"
 
 namespace spate {
 
 namespace {
 
-struct CloseFile {
-  void operator()(std::FILE* file) const { std::fclose(file); }
-};
-using OpenFile = std::unique_ptr<std::FILE, CloseFile>;
+Error no_name() {
+  return Error::io("''", "is no name of a file");
+}
 
-// Up to the file's end, or to the first byte beyond max_bytes.
-Result<std::string> read_all(std::FILE* file, const std::string& name, uint64_t max_bytes) {
+Error too_large(const std::string& name, uint64_t max_bytes) {
+  return Error::io(name, fmt::format("has more than {} MiB, too much for what it should hold", max_bytes >> 20));
+}
+
+// Up to the end of what `fd` gives. Whoever shares a terminal or a pipe with us may have made it non-blocking.
+Result<std::string> read_all(int fd, const std::string& name, uint64_t max_bytes) {
   std::string text;
   std::array<char, 1 << 16> buffer;
   while (text.size() <= max_bytes) {
-    const size_t n = std::fread(buffer.data(), 1, buffer.size(), file);
-    if (n == 0) break;
-    text.append(buffer.data(), n);
+    const ssize_t n = ::read(fd, buffer.data(), buffer.size());
+    if (n == 0) return text;
+    if (n > 0) {
+      text.append(buffer.data(), static_cast<size_t>(n));
+    } else if (errno == EAGAIN) {
+      pollfd readable{.fd = fd, .events = POLLIN, .revents = 0};
+      poll(&readable, 1, -1);
+    } else if (errno != EINTR) {
+      return Error::io(name, std::strerror(errno));
+    }
   }
-  if (std::ferror(file)) return Error::io(name, std::strerror(errno));
-  return text;
+  return too_large(name, max_bytes);
 }
 
 }  // namespace
 
-Result<std::string> read_file(const std::string& path) {
-  if (path == "-") return read_all(stdin, "standard input", UINT64_MAX);
-  const OpenFile file(std::fopen(path.c_str(), "rbe"));
-  if (file == nullptr) return Error::io(path, std::strerror(errno));
-  return read_all(file.get(), path, UINT64_MAX);
+Result<std::string> read_file(const std::string& path, uint64_t max_bytes) {
+  if (path == "-") return read_all(STDIN_FILENO, "standard input", max_bytes);
+  if (path.empty()) return no_name();
+  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY));
+  if (file.get() < 0) return Error::io(path, std::strerror(errno));
+  return read_all(file.get(), path, max_bytes);
 }
 
 Result<std::string> read_regular_file(const std::string& path, uint64_t max_bytes) {
   // O_NONBLOCK: a FIFO that nobody writes to would hang here, before it could be seen to be one.
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-  if (fd < 0) return Error::io(path, std::strerror(errno));
-  const OpenFile file(fdopen(fd, "rb"));
-  if (file == nullptr) {
-    const int error = errno;
-    ::close(fd);
-    return Error::io(path, std::strerror(error));
-  }
+  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
   struct stat status = {};
-  if (fstat(fd, &status) != 0) return Error::io(path, std::strerror(errno));
+  if (file.get() < 0 || fstat(file.get(), &status) != 0) return Error::io(path, std::strerror(errno));
   if (!S_ISREG(status.st_mode)) return Error::io(path, "is not a regular file");
-  const Error too_large =
-      Error::io(path, fmt::format("has more than {} MiB, too much for what it should hold", max_bytes >> 20));
-  if (static_cast<uint64_t>(status.st_size) > max_bytes) return too_large;
-  SPATE_TRY(std::string text, read_all(file.get(), path, max_bytes));
-  if (text.size() > max_bytes) return too_large;  // it grew, or does not tell its size
-  return text;
+  if (static_cast<uint64_t>(status.st_size) > max_bytes) return too_large(path, max_bytes);
+  return read_all(file.get(), path, max_bytes);  // which finds out one that grew, or does not tell its size
 }
 
 namespace {
@@ -89,6 +91,7 @@ Result<AtomicFile> AtomicFile::create_private(const std::string& path) {
 
 // mode: none for that of the file that is replaced, or what the umask leaves of a new one.
 Result<AtomicFile> AtomicFile::create(const std::string& path, std::optional<unsigned> mode) {
+  if (path.empty()) return no_name();
   struct stat status = {};
   const bool exists = stat(path.c_str(), &status) == 0;
   if (exists && !S_ISREG(status.st_mode)) return Error::io(path, "is not a regular file; it cannot be replaced");

@@ -12,10 +12,14 @@
 
 namespace spate {
 
-// The file's bytes; "-" reads standard input to its end. Error kIo.
-Result<std::string> read_file(const std::string& path);
-// As read_file(), of a regular file that has at most max_bytes. Error kIo for anything else too: a folder, a FIFO or a
-// device, which are neither waited for nor read.
+// Beyond this nothing that is read as a whole makes sense: a device that never ends is found out here, and not by the
+// memory that it fills.
+inline constexpr uint64_t kMaxTextBytes = uint64_t{1} << 30;
+
+// The file's bytes; "-" reads standard input to its end. Error kIo, also for more than max_bytes.
+Result<std::string> read_file(const std::string& path, uint64_t max_bytes = kMaxTextBytes);
+// As read_file(), of a regular file. Error kIo for anything else too: a folder, a FIFO or a device, which are neither
+// waited for nor read.
 Result<std::string> read_regular_file(const std::string& path, uint64_t max_bytes);
 
 // Writes beside the target, flushes to the disk, then renames: the target is either as before or complete, a file that

@@ -91,7 +91,7 @@ Result<MappedFile> MappedFile::open(const std::string& path) {
   mapped.path_ = path;
   // Non-blocking, so that naming a pipe is an error and not a wait for its writer; regular files take no notice.
   mapped.fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (mapped.fd_ < 0) return Error::io(path, std::strerror(errno));
+  if (mapped.fd_ < 0) return Error::io(path.empty() ? "''" : path, std::strerror(errno));
   struct stat status = {};
   if (fstat(mapped.fd_, &status) != 0) return Error::io(path, std::strerror(errno));
   if (S_ISDIR(status.st_mode)) return Error::io(path, "is a folder; name a file");

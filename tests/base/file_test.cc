@@ -40,6 +40,21 @@ TEST(ReadFile, MissingFileOrFolder_IsAnErrorNamingThePath) {
   EXPECT_EQ(directory.error().code, ErrorCode::kIo);
 }
 
+TEST(ReadFile, WhatNeverEnds_IsRefusedBeyondTheBound) {
+  const Result<std::string> refused = read_file("/dev/zero", 1 << 20);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code, ErrorCode::kIo);
+  EXPECT_EQ(refused.error().message, "/dev/zero: has more than 1 MiB, too much for what it should hold");
+  testing::TemporaryFolder folder;
+  std::ofstream(folder.path("a"), std::ios::binary) << std::string(1 << 20, 'x');
+  EXPECT_EQ(read_file(folder.path("a"), 1 << 20).value().size(), size_t{1} << 20);
+}
+
+TEST(ReadFile, NoName_IsSaidSo) {
+  EXPECT_EQ(read_file("").error().message, "'': is no name of a file");
+  EXPECT_EQ(AtomicFile::create("").error().message, "'': is no name of a file");
+}
+
 TEST(ReadRegularFile, WhatIsNoRegularFile_IsRefusedWithoutWaiting) {
   testing::TemporaryFolder folder;
   ASSERT_EQ(mkfifo(folder.path("fifo").c_str(), 0600), 0);
