@@ -1,10 +1,14 @@
 #include "base/cpu_features.h"
 
+#include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <sched.h>
 #include <set>
 #include <string>
 #include <utility>
+
+#include "base/cgroup.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -147,7 +151,10 @@ int physical_cores() {
     // Without a topology to read, each processor counts as a core of its own.
     cores.emplace(core < 0 ? -1 - cpu : read_int(topology + "physical_package_id"), core);
   }
-  return cores.empty() ? 1 : static_cast<int>(cores.size());
+  const int n_cores = std::max(1, static_cast<int>(cores.size()));
+  // Threads beyond the share of time that a control group leaves would spend it waiting for one another.
+  const std::optional<double> share = cgroup_limits().cpus;
+  return share ? std::clamp(static_cast<int>(std::ceil(*share)), 1, n_cores) : n_cores;
 }
 
 }  // namespace spate

@@ -28,7 +28,7 @@ Isa best_isa();
 // supported.
 Result<Isa> isa_from_name(std::string_view name);
 
-// Physical cores that this process may run on (its affinity mask; hyper-thread siblings counted once), at least 1.
+// Physical cores that this process may use, by its affinity mask and its control group's share of time; at least 1.
 int physical_cores();
 
 }  // namespace spate
