@@ -227,7 +227,8 @@ WidePlan plan_wide(const MmaShape& shape, int tile_bytes, const MmaMemory& memor
       WidePlan plan{.tokens = tokens,
                     .warps_m_log2 = warps_m_log2,
                     .slot_groups = ceil_div(shape.n_slots, 1 << warps_m_log2),
-                    .token_groups = ceil_div(shape.n_tokens, tokens)};
+                    .token_groups = ceil_div(shape.n_tokens, tokens),
+                    .shape = {}};
       if (!fit_rings(plan, tile_bytes, profile)) continue;
       const int tiles = plan.slot_groups * plan.token_groups;
       const int64_t cta_elems = int64_t{tokens} * kTileRows << warps_m_log2;
