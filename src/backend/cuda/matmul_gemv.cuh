@@ -1,6 +1,7 @@
 // The kernel of matmul_gemv.h.
 #pragma once
 
+#include <algorithm>
 #include <type_traits>
 
 #include "backend/cuda/gemv_tile.h"
@@ -14,7 +15,7 @@ namespace spate::cuda {
 
 // Where a warp stands in a product.
 struct GemvPlace {
-  int n_warps, warp_m, warp_k, warps_k;
+  int n_warps, warp_m, warp_k, warps_k_log2, warps_k;
   int first_slot, slot;
 
   __device__ explicit GemvPlace(const MmaParams& p) {
@@ -22,13 +23,14 @@ struct GemvPlace {
     n_warps = blockDim.x / 32;
     warp_m = warp & ((1 << p.warps_m_log2) - 1);
     warp_k = warp >> p.warps_m_log2;
-    warps_k = n_warps >> p.warps_m_log2;
+    warps_k_log2 = 31 - __clz(n_warps) - p.warps_m_log2;
+    warps_k = 1 << warps_k_log2;
     first_slot = static_cast<int>(blockIdx.y) << p.warps_m_log2;
     slot = first_slot + warp_m;
   }
   // K tiles of the warp: warp_k, warp_k + warps_k, ...
   __device__ int n_tiles(const MmaParams& p) const {
-    return slot < p.n_slots && warp_k < p.n_k_tiles ? (p.n_k_tiles - warp_k - 1) / warps_k + 1 : 0;
+    return slot < p.n_slots ? (p.n_k_tiles - warp_k + warps_k - 1) >> warps_k_log2 : 0;
   }
 };
 
@@ -251,7 +253,9 @@ class GemvEpilogue {
 template <class Tile, class SecondTile, int kTokens>
 inline constexpr int kGemvWarps = max_gemv_warps(Tile::kBytes, !std::is_same_v<Tile, SecondTile>, kTokens);
 template <class Tile, class SecondTile, int kTokens>
-inline constexpr int kGemvCtas = kGemvWarps<Tile, SecondTile, kTokens> == 16 ? 2 : 3;
+inline constexpr int kGemvCtas = kGemvWarps<Tile, SecondTile, kTokens> == kMaxGemvWarps              ? 2
+                                 : kTokens == 2 && std::max(Tile::kBytes, SecondTile::kBytes) > 3072 ? 2
+                                                                                                     : 3;
 
 template <class Tile, class SecondTile, int kTokens>
 __global__ void __launch_bounds__(32 * kGemvWarps<Tile, SecondTile, kTokens>, kGemvCtas<Tile, SecondTile, kTokens>)

@@ -17,11 +17,12 @@
 namespace spate::cuda {
 
 inline constexpr int kMaxGemvTokens = 2;
+inline constexpr int kMaxGemvWarps = 16;
 
-// Warps of a CTA at most. Up to 3 KB of registers a tile, 64 a thread are enough and two CTAs of 16 warps fit on an SM;
-// other kernels get 80, and three of 8 warps.
+// Warps of a CTA at most. For tiles of up to 3 KB 64 registers a thread are enough, and two CTAs of 16 warps fit on an
+// SM; other kernels get 80, and three of 8 warps.
 SPATE_HD constexpr int max_gemv_warps(int tile_bytes, bool pair, int n_tokens) {
-  return tile_bytes <= 3072 && !pair && n_tokens == 1 ? 16 : 8;
+  return tile_bytes <= 3072 && !pair && n_tokens == 1 ? kMaxGemvWarps : 8;
 }
 
 // Where things lie in a CTA's shared memory; the first is 0: integers, [token][sub-block][32].
