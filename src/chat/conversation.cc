@@ -1,6 +1,6 @@
 #include "chat/conversation.h"
 
-#include "base/utf8.h"
+#include "chat/json_reader.h"
 #include "jinja/limits.h"
 
 namespace spate::chat {
@@ -118,49 +118,10 @@ Json Conversation::to_json() const {
   return json;
 }
 
-namespace {
-
-// A member of an object that keeps the order of its members is found by comparing it with all before it.
-constexpr size_t kMaxMembers = 4096;
-
-// Refuses what would take the parser's stack or a time that grows with the square of the text. Brackets and colons
-// outside strings tell, in valid JSON, which is all that it is for.
-Result<void> check_shape(std::string_view text, std::string_view what) {
-  std::vector<size_t> n_members;  // of each object or array that is open
-  bool in_string = false;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (in_string) {
-      if (c == '\\') ++i;
-      if (c == '"') in_string = false;
-    } else if (c == '"') {
-      in_string = true;
-    } else if (c == '[' || c == '{') {
-      n_members.push_back(0);
-      if (n_members.size() > jinja::kMaxInputDepth)
-        return bad(what, fmt::format("is nested more than {} deep", jinja::kMaxInputDepth));
-    } else if (n_members.empty()) {
-      continue;
-    } else if (c == ']' || c == '}') {
-      n_members.pop_back();
-    } else if (c == ':' && ++n_members.back() > kMaxMembers) {
-      return bad(what, fmt::format("has an object of more than {} members", kMaxMembers));
-    }
-  }
-  return {};
-}
-
-}  // namespace
-
 Result<Json> parse_json(std::string_view text, std::string_view what) {
-  SPATE_TRY_VOID(check_shape(text, what));
-  try {
-    return Json::parse(text);
-  } catch (const Json::parse_error& error) {
-    return bad(what, fmt::format("is not JSON from byte {} on", error.byte));
-  } catch (const Json::exception&) {  // a number beyond a double
-    return bad(what, "is not JSON that can be represented: a number is out of range");
-  }
+  Json json;
+  if (const auto problem = read_json(text, {.max_depth = jinja::kMaxInputDepth}, json)) return bad(what, problem->what);
+  return json;
 }
 
 }  // namespace spate::chat

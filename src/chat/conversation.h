@@ -9,11 +9,9 @@
 #include <vector>
 
 #include "base/error.h"
+#include "chat/json_reader.h"
 
 namespace spate::chat {
-
-// Members keep their order: templates print tools and arguments in it.
-using Json = nlohmann::ordered_json;
 
 // One message, its members as in the OpenAI API's chat completions.
 struct Message {
@@ -46,9 +44,8 @@ struct Conversation {
   Json to_json() const;
 };
 
-// JSON from outside. what: what to call it in messages. Error kUsage: not JSON, with the byte where it stops being so;
-// nested so deeply (jinja::kMaxInputDepth) that copying it could overflow the stack; or an object of more than 4,096
-// members.
+// JSON from outside. what: what to call it in messages. Error kUsage, as of read_json(); its depth may be as great as
+// templates can take (jinja::kMaxInputDepth).
 Result<Json> parse_json(std::string_view text, std::string_view what);
 
 }  // namespace spate::chat

@@ -66,6 +66,11 @@ TEST(ParseJson, SaysWhereItStops) {
   EXPECT_EQ(chat::parse_json("[\"[[\\\"[[\"]", "x.json").value().dump(), "[\"[[\\\"[[\"]");
 }
 
+TEST(ParseJson, MemberNamedTwice_IsAnError) {
+  EXPECT_EQ(chat::parse_json(R"({"a": [{"b": 1, "c": 2, "b": 3}]})", "x.json").error().message,
+            "x.json: has the member 'b' twice");
+}
+
 TEST(ParseJson, NestedWithoutEnd_IsAnError) {
   for (const size_t depth : {201, 100'000}) {
     const std::string text = std::string(depth, '[') + std::string(depth, ']');
