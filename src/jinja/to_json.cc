@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/json_escape.h"
 #include "jinja/operators.h"
 #include "jinja/unicode.h"
 
@@ -59,24 +60,7 @@ class JsonWriter {
   }
 
   static std::string escape(char32_t c) {
-    switch (c) {
-      case '"':
-        return "\\\"";
-      case '\\':
-        return "\\\\";
-      case '\n':
-        return "\\n";
-      case '\r':
-        return "\\r";
-      case '\t':
-        return "\\t";
-      case '\f':
-        return "\\f";
-      case '\b':
-        return "\\b";
-      default:
-        break;
-    }
+    if (const std::string_view brief = json_short_escape(c); !brief.empty()) return std::string(brief);
     const uint32_t code = c;
     if (code < 0x10000) return fmt::format("\\u{:04x}", code);
     return fmt::format("\\u{:04x}\\u{:04x}", 0xD800 + ((code - 0x10000) >> 10), 0xDC00 + ((code - 0x10000) & 0x3FF));

@@ -4,36 +4,15 @@
 #include <fmt/format.h>
 #include <iterator>
 
+#include "base/json_escape.h"
 #include "base/utf8.h"
 
 namespace spate::api {
 namespace {
 
-// What the character must be written as; empty for itself.
-std::string_view short_escape(char c) {
-  switch (c) {
-    case '"':
-      return "\\\"";
-    case '\\':
-      return "\\\\";
-    case '\n':
-      return "\\n";
-    case '\r':
-      return "\\r";
-    case '\t':
-      return "\\t";
-    case '\b':
-      return "\\b";
-    case '\f':
-      return "\\f";
-    default:
-      return {};
-  }
-}
-
 void append_valid(std::string& out, std::string_view text) {
   for (const char c : text) {
-    if (const std::string_view escape = short_escape(c); !escape.empty()) {
+    if (const std::string_view escape = json_short_escape(c); !escape.empty()) {
       out += escape;
     } else if (static_cast<unsigned char>(c) < 0x20) {
       fmt::format_to(std::back_inserter(out), "\\u{:04x}", static_cast<unsigned char>(c));
