@@ -1,5 +1,7 @@
 #include "bench/step_work.h"
 
+#include "model/all_weights.h"
+
 namespace spate {
 
 namespace {
@@ -39,10 +41,7 @@ ModelWork::ModelWork(const Model& model)
       kv_bytes_per_token_(sizeof(uint16_t) * static_cast<double>(model.spec().kv_elems_per_token())) {
   layers_ += of_matrix(model.output_norm());
   for (const LayerWeights& layer : model.layers())
-    for (const Weight* weight : {&layer.attn_norm, &layer.attn_q, &layer.attn_k, &layer.attn_v, &layer.attn_q_bias,
-                                 &layer.attn_k_bias, &layer.attn_v_bias, &layer.attn_q_norm, &layer.attn_k_norm,
-                                 &layer.attn_output, &layer.ffn_norm, &layer.ffn_gate, &layer.ffn_up, &layer.ffn_down})
-      layers_ += of_matrix(*weight);
+    for (const Weight* weight : all_weights(layer)) layers_ += of_matrix(*weight);
 }
 
 Work ModelWork::of_step(const StepBatch& batch) const {
