@@ -19,8 +19,8 @@ constexpr int kMaxContext = 1 << 30;
 }  // namespace
 
 Error MetadataReader::missing(std::string_view name) const {
-  return Error::bad_file(file_.path(),
-                         fmt::format("key '{}' is missing; an '{}' model needs it", key(name), architecture_));
+  return Error::bad_file(file_.path(), fmt::format("key '{}' is missing; a model of the architecture '{}' needs it",
+                                                   key(name), architecture_));
 }
 
 Result<int> MetadataReader::integer(std::string_view name, int min, int max) const {
@@ -87,8 +87,7 @@ Result<ModelSpec> MetadataReader::read_common() const {
   }
 
   const GgufTensor* embedding = file_.find_tensor("token_embd.weight");
-  if (embedding == nullptr)
-    return Error::bad_file(file_.path(), "tensor 'token_embd.weight' is missing; is this a vocabulary-only file?");
+  if (embedding == nullptr) return Error::bad_file(file_.path(), "tensor 'token_embd.weight' is missing");
   if (embedding->dims[1] > kMaxVocab)
     return Error::bad_file(
         file_.path(), fmt::format("tensor 'token_embd.weight' has {} rows, over {}", embedding->dims[1], kMaxVocab));

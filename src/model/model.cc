@@ -2,6 +2,8 @@
 
 #include <set>
 
+#include "model/all_weights.h"
+
 namespace spate {
 
 namespace {
@@ -84,6 +86,9 @@ Result<std::shared_ptr<const Model>> Model::open(const std::string& path) {
 }
 
 Result<std::shared_ptr<const Model>> Model::bind(GgufFile file) {
+  if (file.tensors().empty())
+    return Error::unsupported(
+        fmt::format("{}: has no tensors; a vocabulary alone can be tokenized with, but not run", file.path()));
   // Weights point into the file's tensors, so the file moves to its last place first.
   std::shared_ptr<Model> model(new Model(std::move(file)));
   SPATE_TRY(model->spec_, read_model_spec(model->file_));
@@ -109,10 +114,7 @@ int64_t Model::weight_bytes_per_token() const {
   const auto bytes = [](const Weight& weight) { return weight ? weight.n_rows * weight.row_bytes() : 0; };
   int64_t total = bytes(output_norm_) + bytes(output_);
   for (const LayerWeights& layer : layers_)
-    for (const Weight* weight : {&layer.attn_norm, &layer.attn_q, &layer.attn_k, &layer.attn_v, &layer.attn_q_bias,
-                                 &layer.attn_k_bias, &layer.attn_v_bias, &layer.attn_q_norm, &layer.attn_k_norm,
-                                 &layer.attn_output, &layer.ffn_norm, &layer.ffn_gate, &layer.ffn_up, &layer.ffn_down})
-      total += bytes(*weight);
+    for (const Weight* weight : all_weights(layer)) total += bytes(*weight);
   return total;
 }
 
