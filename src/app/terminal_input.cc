@@ -146,12 +146,12 @@ class TerminalInput final : public LineInput {
       const bool readable = signals_.wait_readable(STDIN_FILENO);
       if (signals_.terminated()) return stop(InputLine::Kind::kTerminated);
       if (signals_.take_interrupt()) return stop(InputLine::Kind::kInterrupted);
-      if (signals_.take_resume()) el_wset(edit_, EL_PREP_TERM, 1);  // the shell has set the terminal for itself
-      if (signals_.take_resize()) el_resize(edit_);
-      if (!readable) {
-        el_wset(edit_, EL_REFRESH);
-        continue;
-      }
+      const bool resumed = signals_.take_resume(), resized = signals_.take_resize();
+      if (resumed) el_wset(edit_, EL_PREP_TERM, 1);  // the shell has set the terminal for itself
+      if (resized) el_resize(edit_);
+      // Woken for neither: by a signal that an answer took. The line is as it was.
+      if (!readable && (resumed || resized)) el_wset(edit_, EL_REFRESH);
+      if (!readable) continue;
       char buffer[4096];
       const ssize_t n = ::read(STDIN_FILENO, buffer, sizeof buffer);
       if (n > 0) unread_.assign(buffer, static_cast<size_t>(n));
