@@ -51,10 +51,6 @@ const char* plural(int n) {
   return n == 1 ? "" : "s";
 }
 
-double rate(double count, double seconds) {
-  return seconds > 0 ? count / seconds : 0;
-}
-
 }  // namespace
 
 void ChatLoop::say(std::string_view text) {
@@ -119,9 +115,9 @@ Result<ChatLoop::Next> ChatLoop::obey(const std::string& line) {
   else if (name == "system")
     set_system(argument);
   else if (name == "reset")
-    session_.reset();
+    reset();
   else if (name == "drop")
-    drop(argument);
+    result = drop(argument);
   else if (name == "save" || name == "save!")
     result = save(argument, name == "save!");
   else if (name == "load")
@@ -228,33 +224,41 @@ void ChatLoop::show_stats() {
                   session_.n_in_window(), session_.window()));
   if (n_answers_ == 0) return;
   const Generation& generation = last_.generation;
-  const size_t n_drawn = generation.tokens.size();
   say(fmt::format("last answer: prompt {} tokens, {} computed and {} kept, {:.1f} tok/s; {} tokens, {:.1f} tok/s\n",
                   last_.n_prompt, last_.n_prompt_run, last_.n_prompt - last_.n_prompt_run,
-                  rate(last_.n_prompt_run, generation.prompt_seconds), n_drawn,
-                  n_drawn > 0 ? rate(static_cast<double>(n_drawn - 1), generation.decode_seconds) : 0.0));
-  say(fmt::format("all {} answers: {} prompt tokens, {} of them computed\n", n_answers_, n_prompt_total_,
-                  n_prompt_run_total_));
+                  generation.prompt_rate(static_cast<size_t>(last_.n_prompt_run)), generation.tokens.size(),
+                  generation.decode_rate()));
+  if (n_answers_ > 1)
+    say(fmt::format("all {} answers: {} prompt tokens, {} of them computed\n", n_answers_, n_prompt_total_,
+                    n_prompt_run_total_));
 }
 
 void ChatLoop::set_system(const std::string& text) {
   if (!text.empty()) {
     session_.set_system(text == "-" ? "" : text);
+    say(text == "-" ? "(no system message from here on)\n" : "(set, for the whole conversation)\n");
     return;
   }
   const std::string system = session_.system();
   say(system.empty() ? "(no system message)\n" : terminal_text(system) + "\n");
 }
 
-void ChatLoop::drop(const std::string& count) {
-  const int n_turns = session_.n_turns();
+void ChatLoop::reset() {
+  session_.reset();
+  say(session_.system().empty() ? "(forgotten)\n" : "(forgotten, but for the system message)\n");
+}
+
+Result<void> ChatLoop::drop(const std::string& count) {
   const std::optional<int> n = count.empty() ? std::optional<int>(1) : parse_number<int>(count);
-  if (!n || *n < 1 || *n > n_turns) {
+  if (!n || *n < 1) return Error::usage(fmt::format("/drop takes a number of turns, and {} is none", quote(count)));
+  const int n_turns = session_.n_turns();
+  if (*n > n_turns) {
     say(fmt::format("(there {} {} turn{} to drop)\n", n_turns == 1 ? "is" : "are", n_turns, plural(n_turns)));
-    return;
+    return {};
   }
   session_.drop_oldest(*n);
   say(fmt::format("(dropped {}; {} turn{} left)\n", *n, session_.n_turns(), plural(session_.n_turns())));
+  return {};
 }
 
 Result<void> ChatLoop::save(const std::string& path, bool replace) {

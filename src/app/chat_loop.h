@@ -40,7 +40,8 @@ class ChatLoop {
   void set_system(const std::string& text);
   Result<void> save(const std::string& path, bool replace);
   Result<void> load(const std::string& path);
-  void drop(const std::string& count);
+  void reset();
+  Result<void> drop(const std::string& count);
   // To whoever leads the conversation, apart from the answers where these go elsewhere.
   void say(std::string_view text);
 

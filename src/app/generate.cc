@@ -5,6 +5,22 @@
 
 namespace spate::app {
 
+namespace {
+
+double rate(size_t count, double seconds) {
+  return seconds > 0 ? static_cast<double>(count) / seconds : 0;
+}
+
+}  // namespace
+
+double Generation::prompt_rate(size_t n_tokens) const {
+  return rate(n_tokens, prompt_seconds);
+}
+
+double Generation::decode_rate() const {
+  return tokens.empty() ? 0 : rate(tokens.size() - 1, decode_seconds);
+}
+
 Result<Generation> generate(Engine& engine, Request request, const std::function<void(std::string_view)>& on_text,
                             const std::function<bool()>& cancelled) {
   Generation result;

@@ -18,6 +18,11 @@ struct Generation {
   Finish finish;
   double prompt_seconds = 0;  // from the start to the first token (to the end, where none was drawn)
   double decode_seconds = 0;  // from the first token to the last
+
+  // Tokens a second, 0 where no time has passed: of a prompt of which n_tokens ran; of the tokens after the first,
+  // which the prompt's last step draws.
+  double prompt_rate(size_t n_tokens) const;
+  double decode_rate() const;
 };
 
 // Text is handed to `on_text` as it comes, in whole characters. Once `cancelled` says so, the request ends with what

@@ -110,16 +110,6 @@ const char* finish_name(FinishReason reason) {
   return "?";
 }
 
-double rate(double count, double seconds) {
-  return seconds > 0 ? count / seconds : 0;
-}
-
-// Decoding speed counts the tokens after the first, which the prompt's last step draws.
-double decode_rate(const Generation& generation) {
-  return generation.tokens.empty() ? 0
-                                   : rate(static_cast<double>(generation.tokens.size() - 1), generation.decode_seconds);
-}
-
 Json top_json(const std::vector<TokenLogprob>& top, const Tokenizer& tokenizer) {
   Json list = Json::array();
   for (const TokenLogprob& entry : top)
@@ -142,9 +132,9 @@ struct Run {
 Json timings_json(const Run& run, const Generation& generation) {
   return {{"load_seconds", run.load_seconds},
           {"prompt_seconds", generation.prompt_seconds},
-          {"prompt_tokens_per_second", rate(static_cast<double>(run.prompt.size()), generation.prompt_seconds)},
+          {"prompt_tokens_per_second", generation.prompt_rate(run.prompt.size())},
           {"decode_seconds", generation.decode_seconds},
-          {"decode_tokens_per_second", decode_rate(generation)}};
+          {"decode_tokens_per_second", generation.decode_rate()}};
 }
 
 std::string as_json(const Run& run, const Generation& generation) {
@@ -181,8 +171,8 @@ std::string as_json(const Run& run, const Generation& generation) {
 
 std::string summary(const Run& run, const Generation& generation) {
   return fmt::format("prompt {} tokens, {:.1f} tok/s; generated {} tokens, {:.1f} tok/s; loaded in {:.2f} s; seed {}",
-                     run.prompt.size(), rate(static_cast<double>(run.prompt.size()), generation.prompt_seconds),
-                     generation.tokens.size(), decode_rate(generation), run.load_seconds, run.seed);
+                     run.prompt.size(), generation.prompt_rate(run.prompt.size()), generation.tokens.size(),
+                     generation.decode_rate(), run.load_seconds, run.seed);
 }
 
 Request make_request(const RunOptions& options, const Prompt& prompt) {
@@ -206,8 +196,9 @@ Result<void> run_request(const Run& run, Engine& engine, Request request) {
   bool line_open = false;
   const auto on_text = [&](std::string_view text) {
     if (run.options.json) return;
-    out.write(text);
-    line_open = !text.ends_with('\n');
+    const std::string shown = out.is_terminal() ? terminal_text(text) : std::string(text);
+    out.write(shown);
+    if (!shown.empty()) line_open = !shown.ends_with('\n');
   };
   const auto cancelled = [&] { return interrupt.interrupted() || out.failed(); };
   const Result<Generation> generation = generate(engine, std::move(request), on_text, cancelled);

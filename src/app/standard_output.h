@@ -12,6 +12,9 @@ class StandardOutput {
   // Writes and flushes, so that a reader sees each piece of text at once. After a failure: nothing.
   void write(std::string_view bytes);
 
+  // Whether somebody looks at it: what comes from models and files then goes through terminal_text().
+  static bool is_terminal();
+
   // True once a write has failed, also because the reader has gone: a stream has nobody left to produce for.
   bool failed() const { return error_ != 0; }
 

@@ -100,7 +100,7 @@ Result<void> run_template(const TemplateOptions& options) {
     const chat::PromptEncoder encoder(*source.tokenizer, source.chat_template, options.trust_messages);
     out.write(json_line({{"ids", encoder.encode(rendered)}}));
   } else {
-    out.write(rendered.text);
+    out.write(out.is_terminal() ? terminal_text(rendered.text) : rendered.text);
   }
   return out.finish();
 }

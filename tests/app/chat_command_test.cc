@@ -112,16 +112,22 @@ TEST(Chat, DropAndReset_MakeRoom) {
   EXPECT_THAT(finished.err, HasSubstr("(dropped 1; 1 turn left)"));
   EXPECT_THAT(finished.err, HasSubstr("(there are 2 turns to drop)"));
   EXPECT_THAT(finished.err, HasSubstr("(there are 0 turns to drop)"));
+  EXPECT_THAT(finished.err, HasSubstr("(forgotten)"));
   EXPECT_THAT(finished.err, HasSubstr("0 turns; 0 of 64 tokens"));
+  const Finished refused = chat({}, "/drop all\n");
+  EXPECT_EQ(refused.exit_code, 2);
+  EXPECT_EQ(refused.err, "spate: /drop takes a number of turns, and 'all' is none\n");
 }
 
 TEST(Chat, Commands) {
   const Finished finished =
-      chat({}, "/help\n/system\n/system Be brief.\n/system\n/system -\n/system\n/quit\nnot read\n");
+      chat({}, "/help\n/system\n/system Be brief.\n/system\n/reset\n/system -\n/system\n/quit\nnot read\n");
   EXPECT_EQ(finished.exit_code, 0) << finished.err;
   EXPECT_EQ(finished.out, "");
   EXPECT_THAT(finished.err, HasSubstr("/save FILE"));
-  EXPECT_THAT(finished.err, HasSubstr("(no system message)\nBe brief.\n(no system message)\n"));
+  EXPECT_THAT(finished.err, HasSubstr("(no system message)\n(set, for the whole conversation)\nBe brief.\n"
+                                      "(forgotten, but for the system message)\n(no system message from here on)\n"
+                                      "(no system message)\n"));
 }
 
 TEST(Chat, WithoutCommands_LinesThatBeginWithASlashAreMessages) {
@@ -194,7 +200,8 @@ TEST(Chat, SaveThatFails_LeavesTheOldFileAndNothingElse) {
                               folder.path("input") + " >/dev/null 2>" + folder.path("error");
   EXPECT_EQ(WEXITSTATUS(std::system(command.c_str())), 3);
   EXPECT_THAT(read_file(folder.path("error")).value(),
-              MatchesRegex("\\(loaded 0 turns\\)\nspate: [^\n]*cannot be written: File too large\n"));
+              MatchesRegex("\\(loaded 0 turns\\)\n\\(set, for the whole conversation\\)\n"
+                           "spate: [^\n]*cannot be written: File too large\n"));
   EXPECT_EQ(read_file(path).value(), before);
   const std::filesystem::directory_iterator left(folder.path("."));
   EXPECT_EQ(std::distance(begin(left), end(left)), 3) << "conversation, input, error";

@@ -81,6 +81,7 @@ TEST(ChatTerminal, CtrlC_StopsTheAnswerAndNotTheProgram) {
   ASSERT_TRUE(chat.wait_for_prompt_after("(stopped")) << chat.terminal->screen();
   chat.send("/stats");
   ASSERT_TRUE(chat.wait_for_prompt_after("tokens in the window")) << chat.terminal->screen();
+  EXPECT_THAT(chat.terminal->screen(), Not(HasSubstr("> > "))) << "the prompt is drawn once";
   // At an empty prompt the first one asks, the second one ends.
   chat.terminal->type(kCtrlC);
   ASSERT_TRUE(chat.wait_for_prompt_after("(Ctrl-C again")) << chat.terminal->screen();
@@ -298,6 +299,21 @@ TEST(ChatTerminal, WhatTheModelSays_CannotDriveTheTerminal) {
   chat.send("/system");
   EXPECT_TRUE(chat.wait_for_prompt_after("a]0;titlebcd\r\ne")) << chat.terminal->screen();
   EXPECT_EQ(chat.quit(), 0);
+}
+
+// A model that writes nothing but the bytes that begin a terminal's commands, and letters behind them.
+TEST(RunTerminal, WhatTheModelSays_CannotDriveTheTerminal) {
+  const std::vector<std::string> hostile = {"run", "-p",       "x",   "-n",           "4",       "--temperature",
+                                            "0",   "--device", "cpu", "--logit-bias", "215=1000"};
+  const Finished escape = run_spate({"tokenize", "--json"}, "\x1b");
+  ASSERT_EQ(escape.out, "{\"ids\":[215]}\n");
+  EXPECT_EQ(run_spate(hostile).out, "\x1b\x1b\x1b\x1b\n") << "elsewhere the text is what it is";
+  Terminal terminal(hostile);
+  ASSERT_TRUE(terminal.wait_for("generated 4 tokens")) << terminal.screen();
+  EXPECT_EQ(terminal.wait_exit(), 0);
+  const std::string& screen = terminal.screen();
+  for (size_t at = screen.find('\x1b'); at != std::string::npos; at = screen.find('\x1b', at + 1))
+    EXPECT_EQ(screen.substr(at, 3), "\x1b[K") << "only the progress bar's own";
 }
 
 }  // namespace
