@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <string>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 namespace spate::app {
@@ -35,26 +36,41 @@ std::string read_once(int file) {
   return std::string(buffer, n > 0 ? static_cast<size_t>(n) : 0);
 }
 
-TEST(ProgressBar, OnATerminal_DrawsAndWipesItsLine) {
+// What a terminal of so many columns is sent while `draw` runs with stderr on it.
+template <typename Draw>
+std::string shown_on_terminal(uint16_t columns, const Draw& draw) {
   const int terminal = posix_openpt(O_RDWR | O_NOCTTY);
-  ASSERT_GE(terminal, 0);
-  ASSERT_EQ(grantpt(terminal), 0);
-  ASSERT_EQ(unlockpt(terminal), 0);
+  EXPECT_TRUE(terminal >= 0 && grantpt(terminal) == 0 && unlockpt(terminal) == 0);
   const int far_end = open(ptsname(terminal), O_RDWR | O_NOCTTY);
-  ASSERT_GE(far_end, 0);
+  EXPECT_GE(far_end, 0);
+  const winsize size{.ws_row = 24, .ws_col = columns, .ws_xpixel = 0, .ws_ypixel = 0};
+  EXPECT_EQ(ioctl(far_end, TIOCSWINSZ, &size), 0);
   {
     const StderrIs redirected(far_end);
-    ProgressBar bar("loading");
-    bar.update(0.5, "half");
-    bar.update(0.6, "drawn again too soon");
+    draw();
   }
   std::string shown;
   for (pollfd ready{terminal, POLLIN, 0}; poll(&ready, 1, 200) == 1;) shown += read_once(terminal);
+  close(far_end);
+  close(terminal);
+  return shown;
+}
+
+TEST(ProgressBar, OnATerminal_DrawsAndWipesItsLine) {
+  const std::string shown = shown_on_terminal(80, [] {
+    ProgressBar bar("loading");
+    bar.update(0.5, "half");
+    bar.update(0.6, "drawn again too soon");
+  });
   EXPECT_THAT(shown, HasSubstr("loading [###############...............]  50%  half"));
   EXPECT_EQ(shown.find("too soon"), std::string::npos);
   EXPECT_THAT(shown, EndsWith("\r\x1b[K"));
-  close(far_end);
-  close(terminal);
+}
+
+TEST(ProgressBar, NarrowTerminal_IsLeftOnOneLine) {
+  const std::string shown = shown_on_terminal(48, [] { ProgressBar("loading").update(0.5, "half of it"); });
+  const std::string line = "loading [###############...............]  50%";
+  EXPECT_EQ(shown, "\r\x1b[K" + line.substr(0, 44) + "..." + "\r\x1b[K");
 }
 
 TEST(ProgressBar, Elsewhere_WritesNothing) {
