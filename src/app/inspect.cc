@@ -1,6 +1,7 @@
 // spate inspect: what a model file holds, and whether spate would run it.
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -63,6 +64,12 @@ LoaderVerdict ask_loader(const std::string& path) {
   return {.model = model(), .tokenizer = tokenizer()};
 }
 
+// A float32 by the shortest number that is read as it: 1e-06, and not the 9.999999974752427e-07 that its bits come to.
+Json float_json(GgufType type, double value) {
+  if (type != GgufType::kF32 || !std::isfinite(value)) return value;
+  return parse_number<double>(fmt::format("{}", static_cast<float>(value))).value_or(value);
+}
+
 Json scalar_json(const GgufArray& array, uint64_t index) {
   switch (array.element_type) {
     case GgufType::kString:
@@ -71,18 +78,21 @@ Json scalar_json(const GgufArray& array, uint64_t index) {
       return array.integer(index) != 0;
     default:
       if (array.is_integer()) return array.integer(index);
-      return array.number(index);
+      return float_json(array.element_type, array.number(index));
   }
 }
 
 // An array is an object, whatever its length: {"array_of": "string", "size": 16384, "values": [the first ones]}.
-Json value_json(const GgufValue& value, bool full) {
+Json value_json(GgufType type, const GgufValue& value, bool full) {
   const auto* array = std::get_if<GgufArray>(&value);
   if (array == nullptr)
     return std::visit(
-        [](const auto& scalar) -> Json {
-          if constexpr (std::is_same_v<std::decay_t<decltype(scalar)>, GgufArray>)
+        [type](const auto& scalar) -> Json {
+          using T = std::decay_t<decltype(scalar)>;
+          if constexpr (std::is_same_v<T, GgufArray>)
             return nullptr;
+          else if constexpr (std::is_same_v<T, double>)
+            return float_json(type, scalar);
           else
             return scalar;
         },
@@ -99,8 +109,8 @@ std::string scalar_text(const Json& scalar, bool full) {
   return full ? escape_control(text) : shorten(text, kShownChars);
 }
 
-std::string value_text(const GgufValue& value, bool full) {
-  const Json json = value_json(value, full);
+std::string value_text(GgufType type, const GgufValue& value, bool full) {
+  const Json json = value_json(type, value, full);
   if (!json.is_object()) return scalar_text(json, full);
   const auto& values = json["values"];
   const auto size = json["size"].get<uint64_t>();
@@ -130,7 +140,8 @@ Json verdict_json(const Result<void>& verdict) {
 
 Json as_json(const GgufFile& file, const LoaderVerdict& verdict, bool full) {
   Json metadata = Json::object();
-  for (const auto& [key, value] : file.metadata()) metadata[key] = value_json(value, full);
+  for (size_t i = 0; i < file.metadata().size(); ++i)
+    metadata[file.metadata()[i].first] = value_json(file.metadata_types()[i], file.metadata()[i].second, full);
   Json tensors = Json::array();
   for (const GgufTensor& tensor : file.tensors())
     tensors.push_back({{"name", tensor.name},
@@ -170,8 +181,9 @@ std::string as_text(const GgufFile& file, const LoaderVerdict& verdict, bool ful
                   file.version(), file.n_files(), format_bytes(file.total_bytes()), file.tensors().size(),
                   format_count(static_cast<uint64_t>(n_elems)));
   text += "\nMetadata\n";
-  for (const auto& [key, value] : file.metadata())
-    text += fmt::format("  {:<40} {}\n", escape_control(key), value_text(value, full));
+  for (size_t i = 0; i < file.metadata().size(); ++i)
+    text += fmt::format("  {:<40} {}\n", escape_control(file.metadata()[i].first),
+                        value_text(file.metadata_types()[i], file.metadata()[i].second, full));
   if (!file.tensors().empty()) text += "\nTensors (columns x rows)\n";
   for (const GgufTensor& tensor : file.tensors())
     text += fmt::format("  {:<40} {:<7} {:>16} {:>12}\n", escape_control(tensor.name), quant_name(tensor.type),

@@ -27,6 +27,7 @@ TEST(Inspect, Json_HasMetadataTensorsTypesAndTheLoadersVerdict) {
   EXPECT_EQ(result.at("total_bytes"), std::filesystem::file_size(bundled_model_path()));
   EXPECT_EQ(result.at("metadata").at("general.architecture"), "qwen2");
   EXPECT_EQ(result.at("metadata").at("qwen2.block_count"), 8);
+  EXPECT_EQ(result.at("metadata").at("qwen2.attention.layer_norm_rms_epsilon"), 1e-6) << "as a float32 is written";
   const json& tokens = result.at("metadata").at("tokenizer.ggml.tokens");
   EXPECT_EQ(tokens.at("array_of"), "string");
   EXPECT_EQ(tokens.at("size"), 16384);
