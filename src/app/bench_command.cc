@@ -27,6 +27,7 @@ namespace spate::app {
 namespace {
 
 constexpr int kMaxTokens = 1 << 24;  // of a prompt, a generation or a depth
+constexpr int kMaxSide = 1 << 20;    // rows or columns of a kernel's shape
 constexpr const char* kCasesGroup = "Cases (each a list: 1,8,32)";
 constexpr const char* kKernelsGroup = "Kernels";
 
@@ -62,7 +63,6 @@ bool add_shape(const std::string& text, std::vector<KernelShape>& shapes) {
   const size_t cross = text.find('x');
   if (cross == std::string::npos) return false;
   const auto n_rows = parse_number<int>(text.substr(0, cross)), n_cols = parse_number<int>(text.substr(cross + 1));
-  constexpr int kMaxSide = 1 << 20;
   if (!n_rows || !n_cols || *n_rows < 1 || *n_cols < 1 || *n_rows > kMaxSide || *n_cols > kMaxSide) return false;
   shapes.push_back({.n_rows = *n_rows, .n_cols = *n_cols});
   return true;
@@ -204,7 +204,8 @@ void add_case_options(CLI::App& parser, BenchCommandOptions& options) {
                    "--test",
                    [&lists](const std::string& text) {
                      lists.tests.clear();
-                     each_of_list("--test", text, [&](const std::string& part) { return add_test(part, lists.tests); });
+                     each_of_list("--test", text, "prefill, decode or mixed",
+                                  [&](const std::string& part) { return add_test(part, lists.tests); });
                    },
                    "prefill, decode, mixed (a prompt is read in equal shares while others generate); default: all")
                ->type_name("LIST"));
@@ -226,7 +227,7 @@ void add_kernel_options(CLI::App& parser, BenchCommandOptions& options) {
                    "--kernel-types",
                    [&options](const std::string& text) {
                      options.kernel_types.clear();
-                     each_of_list("--kernel-types", text, [&](const std::string& part) {
+                     each_of_list("--kernel-types", text, "a tensor type (q4_k)", [&](const std::string& part) {
                        const std::optional<QuantType> type = quant_type_from_name(part);
                        if (type) options.kernel_types.push_back(*type);
                        return type.has_value();
@@ -244,7 +245,7 @@ void add_kernel_options(CLI::App& parser, BenchCommandOptions& options) {
                    "--kernel-shapes",
                    [&options](const std::string& text) {
                      options.kernel_shapes.clear();
-                     each_of_list("--kernel-shapes", text,
+                     each_of_list("--kernel-shapes", text, fmt::format("ROWSxCOLUMNS, each from 1 to {}", kMaxSide),
                                   [&](const std::string& part) { return add_shape(part, options.kernel_shapes); });
                    },
                    "rows x columns; default 8960x1536,1536x8960")

@@ -121,7 +121,7 @@ ChartPanel panel_of(BenchTest test, const std::vector<BenchRow>& rows, bool x_is
 std::string peaks_text(const DevicePeaks& peaks) {
   std::string text = fmt::format("reads {:.1f} GB/s; 10^9 multiply-adds a second:", peaks.read_bytes_per_s * kGiga);
   for (const MultiplyAddRate& rate : peaks.rates)
-    text += fmt::format("{} {} {:.0f}", &rate == &peaks.rates.front() ? "" : ",", rate.name, rate.per_s * kGiga);
+    text += fmt::format("{} {} {:.4g}", &rate == &peaks.rates.front() ? "" : ",", rate.name, rate.per_s * kGiga);
   return text + "\n";
 }
 

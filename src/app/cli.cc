@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <memory>
 #include <new>
+#include <sstream>
 #include <string>
 #include <system_error>
 #include <unistd.h>
@@ -14,6 +15,7 @@
 #include "app/command.h"
 #include "app/help_formatter.h"
 #include "app/options.h"
+#include "app/standard_output.h"
 #include "app/text_format.h"
 #include "base/env_options.h"
 #include "base/log.h"
@@ -40,7 +42,8 @@ constexpr const char* kExitCodes =
     "  5  valid input that this build cannot run: architecture, tensor type, tokenizer, device\n"
     "  6  out of memory, KV pages or context window\n"
     "  7  the device failed\n"
-    "  8  stopped by Ctrl-C or SIGTERM; what was generated until then has been printed\n\n"
+    "  8  stopped by Ctrl-C, SIGTERM or SIGHUP; what was generated until then has been printed\n"
+    "  134  a bug in spate: a check of its own failed\n\n"
     "`spate COMMAND --help` lists a command's options and shows examples.";
 
 int report(int status, std::string_view message) {
@@ -53,8 +56,10 @@ int report(const Error& error) {
 }
 
 Result<void> set_up_log(const std::string& option) {
-  const std::string& wanted = option.empty() ? env_options().log_level : option;
-  return log::set_up(wanted.empty() ? "warn" : wanted);
+  if (!option.empty()) return log::set_up(option);
+  const std::string& wanted = env_options().log_level;
+  const Result<void> done = log::set_up(wanted.empty() ? "warn" : wanted);
+  return done ? done : Error::usage("SPATE_LOG: " + done.error().message);
 }
 
 // The parser of the program and, by command, what to do once it has parsed.
@@ -98,7 +103,20 @@ int run_parsed(const Parser& parser) {
 std::string usage_message(const Parser& parser, const CLI::ParseError& error) {
   for (const auto& [sub, action] : parser.actions)
     if (sub->parsed()) return fmt::format("{}; see `spate {} --help`", error.what(), sub->get_name());
+  const std::vector<std::string> unknown = parser.root.remaining();
+  if (!unknown.empty() && !unknown.front().starts_with('-'))
+    return fmt::format("no command is named '{}'; `spate --help` lists them", unknown.front());
   return fmt::format("{}; see `spate --help`", error.what());
+}
+
+// --help, --version.
+int print_what_was_asked(const Parser& parser, const CLI::ParseError& request) {
+  std::ostringstream text;
+  parser.root.exit(request, text, text);
+  StandardOutput out;
+  out.write(text.str());
+  const Result<void> written = out.finish();
+  return written ? 0 : report(written.error());
 }
 
 // A program may be started with some of these closed. The next file opened would take the number, and its bytes be read
@@ -119,7 +137,7 @@ int run_command_line(int argc, char** argv) {
     try {
       parser.root.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
-      if (error.get_exit_code() == 0) return parser.root.exit(error);  // --help, --version
+      if (error.get_exit_code() == 0) return print_what_was_asked(parser, error);
       return report(Error::usage(usage_message(parser, error)));
     }
     return run_parsed(parser);

@@ -12,14 +12,15 @@
 namespace spate::app {
 
 // Calls take(part) for the parts of "a,b,c"; a list names at least one thing and no part is empty. take returns whether
-// it knows the part.
+// it knows the part. wanted: what a part should be, "a number from 1 to 8".
 template <typename Take>
-void each_of_list(const std::string& name, const std::string& text, const Take& take) {
+void each_of_list(const std::string& name, const std::string& text, const std::string& wanted, const Take& take) {
   for (size_t begin = 0; begin <= text.size();) {
     const size_t end = std::min(text.find(',', begin), text.size());
     const std::string part = text.substr(begin, end - begin);
     if (part.empty() || !take(part))
-      throw CLI::ValidationError(name, fmt::format("'{}' in '{}' is nothing that it takes", part, text));
+      throw CLI::ValidationError(name,
+                                 fmt::format("'{}' is not {}, or a list of such with commas between", part, wanted));
     begin = end + 1;
   }
 }
@@ -30,7 +31,7 @@ CLI::Option* add_list(CLI::App& parser, const std::string& name, std::vector<T>&
                       std::type_identity_t<T> max, const std::string& description) {
   const auto parse = [&values, name, min, max](const std::string& text) {
     values.clear();
-    each_of_list(name, text, [&](const std::string& part) {
+    each_of_list(name, text, fmt::format("a number from {} to {}", min, max), [&](const std::string& part) {
       const std::optional<T> number = parse_number<T>(part);
       if (!number || *number < min || *number > max) return false;
       values.push_back(*number);

@@ -40,6 +40,12 @@ Result<bool> wants_gpu(const DeviceOptions& options) {
   return false;
 }
 
+Result<Isa> chosen_isa(const DeviceOptions& options) {
+  if (!options.isa.empty()) return isa_from_name(options.isa);
+  Result<Isa> isa = isa_from_name(env_options().isa);
+  return isa ? isa : Error::usage("SPATE_ISA: " + isa.error().message);
+}
+
 Result<std::unique_ptr<Executor>> make_executor_on_cpu(const std::shared_ptr<const Model>& model,
                                                        const DeviceOptions& options, const CpuChoice& cpu,
                                                        const ExecutorLimits& limits,
@@ -58,7 +64,7 @@ Result<std::optional<CpuChoice>> cpu_choice(const DeviceOptions& options) {
   if (gpu) return std::optional<CpuChoice>();
   if (options.kv_type != "f16" || options.prefill_precision != "f16" || !options.tune.empty())
     return Error::usage("--kv-type, --prefill-precision and --tune are for GPUs, and this would run on the CPU");
-  SPATE_TRY(const Isa isa, isa_from_name(options.isa.empty() ? env_options().isa : options.isa));
+  SPATE_TRY(const Isa isa, chosen_isa(options));
   return std::optional(
       CpuChoice{.n_threads = options.n_threads > 0 ? options.n_threads : physical_cores(), .isa = isa});
 }

@@ -11,8 +11,9 @@ namespace spate::app {
 // Members keep the order in which they were added.
 using Json = nlohmann::ordered_json;
 
-// One line of JSON with its newline. Text that is not UTF-8 has its bad bytes replaced by U+FFFD.
+// JSON on one line, with its newline or without. Text that is not UTF-8 has its bad bytes replaced by U+FFFD.
 std::string json_line(const Json& json);
+std::string json_text(const Json& json);
 
 // The text on one line: control characters as \n, \t or \x1b, invalid UTF-8 as U+FFFD. For what comes from files and
 // command lines and must not drive a terminal.

@@ -34,7 +34,7 @@ Result<std::vector<TokenId>> ids_from_json(std::string_view text) {
     const auto id =
         element.is_number_integer() ? parse_number<TokenId>(element.dump()) : std::optional<TokenId>(std::nullopt);
     if (!id)
-      return Error::usage(fmt::format("id {} of standard input: {} is no token id", ids.size(), json_line(element)));
+      return Error::usage(fmt::format("id {} of standard input: {} is no token id", ids.size(), json_text(element)));
     ids.push_back(*id);
   }
   return ids;

@@ -108,10 +108,10 @@ TEST(BenchCommand, WhatCannotBeMeasured_IsOneLine) {
     int exit_code;
     std::string part;
   } cases[] = {
-      {{"--batch", "1,,2"}, 2, "'1,,2'"},
-      {{"--batch", "0"}, 2, "'0'"},
-      {{"--depth", "-1"}, 2, "-1"},
-      {{"--test", "decode,sleep"}, 2, "'sleep'"},
+      {{"--batch", "1,,2"}, 2, "'' is not a number from 1 to 65536, or a list of such"},
+      {{"--batch", "1,0"}, 2, "'0' is not a number from 1 to 65536"},
+      {{"--depth", "-1"}, 2, "'-1' is not a number from 0 to"},
+      {{"--test", "decode,sleep"}, 2, "'sleep' is not prefill, decode or mixed"},
       {{"--kernel-shapes", "4096"}, 2, "kernel"},
       {{"--prompt", "0", "--generate", "0"}, 2, "nothing to measure"},
       {{"--plot", "/no/such/folder/plot.svg"}, 3, "/no/such/folder"},

@@ -58,7 +58,8 @@ TEST(CommandLine, Version_IsOneLine) {
 
 TEST(CommandLine, UsageErrors_ExitWith2) {
   expect_error(run_spate({}), 2, "no command given");
-  expect_error(run_spate({"frobnicate"}), 2, "frobnicate");
+  expect_error(run_spate({"frobnicate"}), 2, "no command is named 'frobnicate'; `spate --help` lists them");
+  expect_error(run_spate({"--frobnicate"}), 2, "--frobnicate");
   expect_error(run_spate({"tokenize", "--frobnicate"}), 2, "--frobnicate");
   expect_error(run_spate({"tokenize", "--frobnicate"}), 2, "spate tokenize --help");
   expect_error(run_spate({"run", "-p", "x", "-n", "many"}), 2, "'many'");
@@ -108,10 +109,31 @@ TEST(CommandLine, ReaderThatLeaves_EndsQuietly) {
 TEST(CommandLine, OutputThatCannotBeWritten_ExitsWith3) {
   const TemporaryFolder folder;
   const std::string errors = folder.path("stderr");
-  const int status = std::system(("'" SPATE_EXECUTABLE "' inspect > /dev/full 2> '" + errors + "'").c_str());
-  ASSERT_TRUE(WIFEXITED(status));
-  EXPECT_EQ(WEXITSTATUS(status), 3);
-  EXPECT_EQ(read_file(errors).value(), "spate: standard output: No space left on device\n");
+  for (const std::string arguments : {"inspect", "--help", "--version", "run --help"}) {
+    const std::string command = "'" SPATE_EXECUTABLE "' " + arguments + " > /dev/full 2> '" + errors + "'";
+    const int status = std::system(command.c_str());
+    ASSERT_TRUE(WIFEXITED(status)) << arguments;
+    EXPECT_EQ(WEXITSTATUS(status), 3) << arguments;
+    EXPECT_EQ(read_file(errors).value(), "spate: standard output: No space left on device\n") << arguments;
+  }
+}
+
+TEST(CommandLine, InputsThatNeverEnd_ExitWith3) {
+  expect_error(run_spate({"template", "--file", "/dev/zero", "-"}, "{\"messages\": []}"), 3,
+               "/dev/zero: has more than");
+  expect_error(run_spate({"run", "--chat", "-p", "x", "--chat-template", "/dev/zero"}), 3, "/dev/zero: has more than");
+}
+
+TEST(CommandLine, BadEnvironmentVariables_AreNamed) {
+  const TemporaryFolder folder;
+  const std::string errors = folder.path("stderr");
+  for (const std::string name : {"SPATE_ISA", "SPATE_LOG"}) {
+    const std::string command = name + "=abacus '" SPATE_EXECUTABLE "' run -p x -n 1 --device cpu 2> '" + errors + "'";
+    const int status = std::system(command.c_str());
+    ASSERT_TRUE(WIFEXITED(status)) << name;
+    EXPECT_EQ(WEXITSTATUS(status), 2) << name;
+    EXPECT_THAT(read_file(errors).value(), StartsWith("spate: " + name + ": "));
+  }
 }
 
 TEST(CommandLine, ThreadsThatTheSystemRefuses_ExitWith6) {

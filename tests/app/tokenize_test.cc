@@ -82,7 +82,7 @@ TEST(Tokenize, DecodeOfWhatIsNoId_IsAUsageErrorThatNamesIt) {
                                                         {"1 2 99999999", "99999999"},
                                                         {"-1", "-1"},
                                                         {"99999999999999999999", "99999999999999999999"},
-                                                        {"[1, 2.5]", "2.5"},
+                                                        {"[1, 2.5]", "2.5 is no token id"},
                                                         {"[1, 2", "JSON"},
                                                         {"{\"tokens\": [1]}", "ids"}}) {
     const Finished finished = decode(input);
