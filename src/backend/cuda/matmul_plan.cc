@@ -185,9 +185,9 @@ bool fit_rings(WidePlan& plan, int tile_bytes, const DeviceProfile& profile) {
   const int exchange = exchange_bytes(plan.tokens / 8, 1, warps_m, kWideWarps);
   const int room = profile.shared_bytes_per_block - kStaticBytes - kWideAlignment;
   if (exchange > room) return false;
-  for (const auto& [weight_stages, least_x] : {std::pair(4, 8), std::pair(3, 4), std::pair(2, 3)}) {
+  for (const auto& [weight_stages, least_x] : {std::pair(4, 4), std::pair(3, 3), std::pair(2, 2)}) {
     plan.shape.weight_stages = weight_stages;
-    for (plan.shape.x_stages = 8; plan.shape.x_stages >= least_x; --plan.shape.x_stages) {
+    for (plan.shape.x_stages = 6; plan.shape.x_stages >= least_x; --plan.shape.x_stages) {
       const int bytes = WideLayout::of(plan.shape, plan.tokens, warps_k, tile_bytes).n_bytes;
       if (bytes > room) continue;
       plan.shared_bytes = std::max(bytes, exchange) + kWideAlignment;

@@ -5,7 +5,7 @@
 // share out K in tiles of 256. Nobody waits at a barrier of the CTA on the way:
 // - each of these warps has a ring of chunks of its own panel's weights, filled by bulk copies that it starts itself,
 //   the first of them before the kernel's predecessor has ended;
-// - one more warp fills a ring of activations, 64 columns at a time, by tensor copies that swizzle them;
+// - one more warp fills a ring of activations, half a tile's columns at a time, by tensor copies that swizzle them;
 // - products are asynchronous: while one runs, the warp decodes for the next.
 // K may besides be cut between CTAs, as in matmul_mma.cuh.
 #pragma once
@@ -80,8 +80,8 @@ class WeightRing {
   uint32_t phase_ = 0;
 };
 
-// The ring of activations: a stage has 64 columns of kTokens tokens of each of the warps_k tiles that are multiplied
-// beside each other.
+// The ring of activations: a stage has half a tile's columns of kTokens tokens, of each of the warps_k tiles that are
+// multiplied beside each other.
 struct ActivationRing {
   uint32_t at, full, empty;  // shared addresses: the first stage, barriers of all stages
   int n_stages, stage_bytes;
@@ -95,72 +95,87 @@ struct ActivationRing {
     }
     publish_barriers();
   }
-  __device__ void advance() {
+  __device__ void wait() const { barrier_wait(full + 8 * stage, phase); }
+  // The barrier of the current stage that tells that a warp has read it; goes on to the next.
+  __device__ uint32_t leave() {
+    const uint32_t left = empty + 8 * stage;
     if (++stage == n_stages) {
       stage = 0;
       phase ^= 1;
     }
+    return left;
   }
 };
 
 // The warp that fills the ring; one lane.
 template <int kTokens>
 __device__ __forceinline__ void send_activations(const CUtensorMap& map, const CtaPlace& place, ActivationRing ring) {
-  constexpr int kBoxBytes = kTokens * kWideChunkCols * 2;
+  constexpr int kBoxBytes = kTokens * kWideBoxCols * 2;
   for (int first = 0; first < place.n_tiles; first += place.warps_k) {
     const int n = min(place.warps_k, place.n_tiles - first);
-    for (int column = 0; column < kTileCols; column += kWideChunkCols) {
+    for (int column = 0; column < kTileCols; column += kWideStageCols) {
       barrier_wait(ring.empty + 8 * ring.stage, ring.phase ^ 1);
-      barrier_expect(ring.full + 8 * ring.stage, n * kBoxBytes);
-      for (int i = 0; i < n; ++i)
-        copy_box(ring.at + ring.stage * ring.stage_bytes + i * kBoxBytes, &map,
-                 (place.first_tile + first + i) * kTileCols + column, place.first_token, ring.full + 8 * ring.stage);
-      ring.advance();
+      const uint32_t full = ring.full + 8 * ring.stage;
+      uint32_t to = ring.at + ring.stage * ring.stage_bytes;
+      barrier_expect(full, n * kWideBoxes * kBoxBytes);
+      for (int i = 0; i < n * kWideBoxes; ++i, to += kBoxBytes)
+        copy_box(to, &map,
+                 (place.first_tile + first + i / kWideBoxes) * kTileCols + column + i % kWideBoxes * kWideBoxCols,
+                 place.first_token, full);
+      ring.leave();
     }
   }
 }
 
 // A multiplying warp's work, of at least one tile; warpgroups stay together, as their warps have the same number of
-// tiles. Leaves x behind the activations that it read.
+// tiles. Leaves x behind the activations that it read. nowhere: a barrier that nobody waits for.
 template <class Tile, int kTokens>
 __device__ __forceinline__ void multiply_wide(WeightRing<Tile>& weights, ActivationRing& x, int n_tiles, int warp_k,
-                                              Sums<kTokens / 8, 1>& sums) {
-  const uint32_t own_x = x.at + warp_k * kTokens * kWideChunkCols * 2;
+                                              uint32_t nowhere, Sums<kTokens / 8, 1>& sums) {
+  // Groups of 32 columns whose products are under way together: the more the fewer waits, as registers allow.
+  constexpr int kGroup = kTokens <= 64 ? 2 : 1, kBoxBytes = kTokens * kWideBoxCols * 2;
+  const uint32_t own_x = x.at + warp_k * kWideBoxes * kBoxBytes;
   const int lane = threadIdx.x % 32;
   int add = 0;
-  uint32_t read = 0;  // the barrier of the stage that the products under way read; 0: none
-  // Columns [64 q, 64 q + 64) of half h.
-  const auto columns64 = [&]<int h, int q>(const typename Tile::Regs& regs, const Factors(&factors)[2]) {
-    barrier_wait(x.full + 8 * x.stage, x.phase);
-    const uint64_t b = describe_b(own_x + x.stage * x.stage_bytes);
-    const auto columns32 = [&]<int c>() {
-      Half2Bits w[2][4];
-      Tile::template weights<h, 0, c>(regs, factors[0], w[0]);
-      Tile::template weights<h, 1, c>(regs, factors[1], w[1]);
-      constexpr int kAt = c % 2 * 2 * kDescribed16Columns;
-      start_products();
-      multiply_async(sums.of[0], w[0][0], w[1][0], w[0][1], w[1][1], b + kAt, add);
-      multiply_async(sums.of[0], w[0][2], w[1][2], w[0][3], w[1][3], b + kAt + kDescribed16Columns, 1);
-      add = 1;
-      close_products();
-      wait_products<1>();
+  uint32_t read = nowhere;  // the barrier of the stage that the products under way read
+  // Half h of a tile, its columns 32 c to 32 (c + kGroup).
+  const auto group = [&]<int h, int first>(const typename Tile::Regs& regs, const Factors(&factors)[2], uint32_t b) {
+    Half2Bits w[kGroup][2][4];
+    const auto decode = [&]<int i>() {
+      Tile::template weights<h, 0, first + i>(regs, factors[0], w[i][0]);
+      Tile::template weights<h, 1, first + i>(regs, factors[1], w[i][1]);
     };
-    columns32.template operator()<2 * q>();
-    if (read != 0 && lane == 0) barrier_arrive(read);
-    read = x.empty + 8 * x.stage;
-    columns32.template operator()<2 * q + 1>();
-    x.advance();
+    decode.template operator()<0>();
+    if constexpr (kGroup == 2) decode.template operator()<1>();
+    start_products();
+#pragma unroll
+    for (int i = 0; i < kGroup; ++i) {
+      const int c = first + i;
+      const uint32_t at = b + (c / 2 * kBoxBytes / 16 + c % 2 * 2 * kDescribed16Columns);
+      multiply_async(sums.of[0], w[i][0][0], w[i][1][0], w[i][0][1], w[i][1][1], at, add);
+      multiply_async(sums.of[0], w[i][0][2], w[i][1][2], w[i][0][3], w[i][1][3], at + kDescribed16Columns, 1);
+      add = 1;
+    }
+    close_products();
+    wait_products<1>();
   };
   const auto half = [&]<int h>(const std::byte* chunk) {
     const SharedCursor cursor = SharedCursor::at(chunk, lane);
     const typename Tile::Regs regs = Tile::load(cursor);
     const Factors factors[2] = {Tile::template factors<h, 0>(regs), Tile::template factors<h, 1>(regs)};
-    columns64.template operator()<h, 0>(regs, factors);
-    if constexpr (WeightRing<Tile>::kPerTile == 1) {
-      columns64.template operator()<h, 1>(regs, factors);
+    x.wait();
+    const uint32_t b = describe_b(own_x + x.stage * x.stage_bytes);
+    group.template operator()<h, 0>(regs, factors, b);
+    if (lane == 0) barrier_arrive(read);
+    if constexpr (kGroup == 1) group.template operator()<h, 1>(regs, factors, b);
+    if constexpr (WeightRing<Tile>::kPerTile == 1 && kGroup == 2) {
+      group.template operator()<h, 2>(regs, factors, b);
     } else {
-      columns64.template operator()<h, 1>(Tile::load(cursor), factors);  // else there are not registers enough
+      const typename Tile::Regs rest = Tile::load(cursor);  // now, for want of registers
+      group.template operator()<h, 2>(rest, factors, b);
+      if constexpr (kGroup == 1) group.template operator()<h, 3>(rest, factors, b);
     }
+    read = x.leave();
   };
   int left = n_tiles;
   do {
@@ -183,10 +198,10 @@ __device__ __forceinline__ void multiply_wide(WeightRing<Tile>& weights, Activat
 
 // Passes over the activations of a round of tiles in which the warp has none.
 __device__ __forceinline__ void skip_activations(ActivationRing& x) {
-  for (int column = 0; column < kTileCols; column += kWideChunkCols) {
-    barrier_wait(x.full + 8 * x.stage, x.phase);
-    if (threadIdx.x % 32 == 0) barrier_arrive(x.empty + 8 * x.stage);
-    x.advance();
+  for (int column = 0; column < kTileCols; column += kWideStageCols) {
+    x.wait();
+    const uint32_t left = x.leave();
+    if (threadIdx.x % 32 == 0) barrier_arrive(left);
   }
 }
 
@@ -208,7 +223,11 @@ __global__ void __launch_bounds__(kWideThreads, 1)
                    .empty = base + at.barriers + 8 * p.wide.x_stages,
                    .n_stages = p.wide.x_stages,
                    .stage_bytes = at.x_stage};
-  if (threadIdx.x == 32 * kWideWarps) x.init();
+  const uint32_t nowhere = base + at.barriers + 8 * (2 * p.wide.x_stages + kWideWarps * p.wide.weight_stages);
+  if (threadIdx.x == 32 * kWideWarps) {
+    x.init();
+    barrier_init(nowhere, kWideWarps);
+  }
   __syncthreads();
   if (warp >= kWideWarps) {
     give_registers<kWideFewRegisters>();
@@ -228,7 +247,7 @@ __global__ void __launch_bounds__(kWideThreads, 1)
                                                 threadIdx.x, 32 * kWideWarps);
   Sums<kTokens / 8, 1> sums;
   if (place.warp_tiles() > 0) {
-    multiply_wide<Tile, kTokens>(weights, x, place.warp_tiles(), place.warp_k, sums);
+    multiply_wide<Tile, kTokens>(weights, x, place.warp_tiles(), place.warp_k, nowhere, sums);
   } else {
     sums = {};
   }

@@ -12,7 +12,9 @@ inline constexpr int kWideThreads = 32 * (kWideWarps + 4);  // with a warpgroup 
 // each 96, and only as many can be handed over.
 inline constexpr int kWideManyRegisters = 112, kWideFewRegisters = 32;
 static_assert(kWideWarps * kWideManyRegisters + 4 * kWideFewRegisters <= kWideThreads / 32 * 96);
-inline constexpr int kWideChunkCols = 64;    // of activations that come together
+inline constexpr int kWideBoxCols = 64;  // of activations that a tensor copy brings: rows of 128 bytes
+inline constexpr int kWideBoxes = 2;     // of a stage and tile
+inline constexpr int kWideStageCols = kWideBoxes * kWideBoxCols;
 inline constexpr int kWideAlignment = 1024;  // of the activations in shared memory
 
 // A warp's weights come by tiles; those of 8 KB by halves, which lie one behind the other.
@@ -27,11 +29,11 @@ struct WideLayout {
 
   SPATE_HD static constexpr WideLayout of(const WideShape& shape, int n_tokens, int warps_k, int tile_bytes) {
     WideLayout at{};
-    at.x_stage = warps_k * n_tokens * kWideChunkCols * 2;
+    at.x_stage = warps_k * n_tokens * kWideStageCols * 2;
     at.weights = shape.x_stages * at.x_stage;
     at.weights_of_warp = shape.weight_stages * (tile_bytes / wide_chunks_per_tile(tile_bytes));
     at.barriers = at.weights + kWideWarps * at.weights_of_warp;
-    at.n_bytes = at.barriers + 8 * (2 * shape.x_stages + kWideWarps * shape.weight_stages);
+    at.n_bytes = at.barriers + 8 * (2 * shape.x_stages + kWideWarps * shape.weight_stages + 1);
     return at;
   }
 };

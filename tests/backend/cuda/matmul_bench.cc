@@ -1,6 +1,6 @@
 // Times matmul() by shape, type and tokens; a JSON line each: matmul_bench [--tune KEY=VALUE]... [--tokens 1,2,...]
 // [--types q4_k,...]
-// [--shapes 8b|7b|1.5b]. A product runs in a replayed graph over enough copies of its weights that none is found in the
+// [--shapes 8b|1.5b] [--product qkv|attn_output|gate_up|down|head]. A product runs in a replayed graph over enough copies of its weights that none is found in the
 // second-level cache.
 #include <algorithm>
 #include <cstdio>
@@ -146,7 +146,7 @@ int main_of_bench(int argc, char** argv) {
   DeviceProfile profile = *probed;
   std::vector<int> token_counts = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 2048};
   std::vector<std::string> types = {"q4_k", "q6_k", "q8_0", "f16"};
-  std::string shapes = "8b";
+  std::string shapes = "8b", product;
   for (int i = 1; i + 1 < argc; i += 2) {
     const std::string option = argv[i], value = argv[i + 1];
     if (option == "--tune") {
@@ -159,6 +159,8 @@ int main_of_bench(int argc, char** argv) {
       for (const std::string& n : split(value)) token_counts.push_back(std::atoi(n.c_str()));
     } else if (option == "--types") {
       types = split(value);
+    } else if (option == "--product") {
+      product = value;
     } else if (option == "--shapes") {
       shapes = value;
     } else {
@@ -170,12 +172,9 @@ int main_of_bench(int argc, char** argv) {
   for (const std::string& name : types) {
     const auto type = quant_type_from_name(name);
     if (!type.has_value()) return 2;
-    if (shapes == "8b") {
-      for (const Shape& shape : k8b) run(shape, *type, token_counts, profile, gemm.ok() ? gemm.value().get() : nullptr);
-    } else {
-      for (const Shape& shape : k1b5)
+    for (const Shape& shape : shapes == "8b" ? k8b : k1b5)
+      if (product.empty() || product == shape.name)
         run(shape, *type, token_counts, profile, gemm.ok() ? gemm.value().get() : nullptr);
-    }
   }
   return 0;
 }
