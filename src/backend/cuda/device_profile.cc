@@ -127,7 +127,7 @@ DeviceProfile read_properties(int device) {
   profile.shared_bytes_per_block = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
   profile.dependent_launch = built_for_capability_9(profile.capability);
   if (built_for_capability_9(profile.capability)) profile.stream_tokens = 8;
-  if (has_wgmma(profile.capability)) profile.wide_min_tokens = 9;
+  if (has_wgmma(profile.capability)) profile.wide_min_tokens = 17;
   return profile;
 }
 

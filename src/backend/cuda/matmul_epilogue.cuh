@@ -184,16 +184,18 @@ class Epilogues {
 
   __device__ void run(const Sums<kOctets, kPanels>& sums, int warp_m, int warp_k) {
     exchange(sums, warp_m, warp_k);
+    int n_parts = kWarps >> p_.warps_m_log2;
     if (gridDim.z > 1) {
       if (!share_partials()) return;
-      write([&](int token, int row) {
-        float sum = 0;
-        for (unsigned part = 0; part < gridDim.z; ++part) sum += __ldcg(partial(part) + (token << rows_log2_) + row);
-        return sum;
-      });
-    } else {
-      write([&](int token, int row) { return own_sum(token, row); });
+      collect_partials();
+      n_parts = 1;
     }
+    write([&](int token, int row) {
+      float sum = 0;
+      const float* at = exchange_ + token * stride_ + row;
+      for (int k = 0; k < n_parts; ++k) sum += at[k * kTokens * stride_];
+      return sum;
+    });
   }
 
  private:
@@ -222,11 +224,19 @@ class Epilogues {
     barrier();
   }
 
-  __device__ float own_sum(int token, int row) const {
-    float sum = 0;
+  // Of four rows from `row` on, over the warps that shared K.
+  __device__ float4 own_sums(int token, int row) const {
+    float4 sum = {0, 0, 0, 0};
     const float* at = exchange_ + token * stride_ + row;
-    for (int k = 0; k < kWarps >> p_.warps_m_log2; ++k) sum += at[k * kTokens * stride_];
+    for (int k = 0; k < kWarps >> p_.warps_m_log2; ++k)
+      add(sum, *reinterpret_cast<const float4*>(at + k * kTokens * stride_));
     return sum;
+  }
+  __device__ static void add(float4& sum, float4 other) {
+    sum.x += other.x;
+    sum.y += other.y;
+    sum.z += other.z;
+    sum.w += other.w;
   }
 
   __device__ float* partial(unsigned part) const {
@@ -236,9 +246,9 @@ class Epilogues {
   // Leaves this CTA's sums for the others; true in the CTA that comes last.
   __device__ bool share_partials() {
     __shared__ bool last;
-    float* mine = partial(blockIdx.z);
-    for (int i = threadIdx.x; i < n_tokens_ << rows_log2_; i += kThreads)
-      __stcg(mine + i, own_sum(i >> rows_log2_, i & ((1 << rows_log2_) - 1)));
+    auto* mine = reinterpret_cast<float4*>(partial(blockIdx.z));
+    for (int i = threadIdx.x; i < n_tokens_ << (rows_log2_ - 2); i += kThreads)
+      __stcg(mine + i, own_sums(i >> (rows_log2_ - 2), (i << 2) & ((1 << rows_log2_) - 1)));
     __threadfence();
     barrier();
     if (threadIdx.x == 0) {
@@ -248,6 +258,31 @@ class Epilogues {
     barrier();
     if (last) __threadfence();
     return last;
+  }
+
+  // The sums of all CTAs, added up in their order, to where the first warps' sums were. They come from far: many are
+  // asked for at once.
+  __device__ void collect_partials() {
+    constexpr int kAtOnce = 4;
+    const int n = n_tokens_ << (rows_log2_ - 2);
+    for (int first = threadIdx.x; first < n; first += kAtOnce * kThreads) {
+      float4 sums[kAtOnce] = {};
+#pragma unroll 4
+      for (unsigned part = 0; part < gridDim.z; ++part) {
+        const auto* from = reinterpret_cast<const float4*>(partial(part));
+#pragma unroll
+        for (int k = 0; k < kAtOnce; ++k)
+          if (first + k * kThreads < n) add(sums[k], __ldcg(from + first + k * kThreads));
+      }
+#pragma unroll
+      for (int k = 0; k < kAtOnce; ++k) {
+        const int i = first + k * kThreads;
+        if (i >= n) break;
+        const int row = (i << 2) & ((1 << rows_log2_) - 1);
+        *reinterpret_cast<float4*>(exchange_ + (i >> (rows_log2_ - 2)) * stride_ + row) = sums[k];
+      }
+    }
+    barrier();
   }
 
   template <typename Sum>

@@ -197,21 +197,18 @@ bool fit_rings(WidePlan& plan, int tile_bytes, const DeviceProfile& profile) {
   return false;
 }
 
-// About how many cycles a product takes: what its slowest resource needs, wave by wave. The figures are an H200's.
+// About how many cycles a product takes, wave by wave. The figures are fitted to an H200's (docs/performance.md).
 double wide_cycles(const WidePlan& plan, const MmaShape& shape, int tile_bytes, const DeviceProfile& profile) {
-  constexpr double kDecode = 1300;                    // of 16 tiles by the vector units
-  constexpr double kMemoryBytes = 19, kL2Bytes = 24;  // an SM's share of each a cycle, when all ask
-  constexpr double kMostBytes = 48;                   // that one SM gets a cycle
-  constexpr double kStartAndEnd = 4000, kFixUp = 3000;
+  constexpr double kDecode = 2600, kToken = 34;     // of a round of 16 tiles: by the vector units, and of each token
+  constexpr double kL2Bytes = 24, kMostBytes = 32;  // that an SM gets a cycle when all ask, and when few do
+  constexpr double kStartAndEnd = 5500, kFixUp = 4000;
   const int warps_m = 1 << plan.warps_m_log2, warps_k = kWideWarps / warps_m;
   const int ctas = plan.slot_groups * plan.token_groups * plan.split_k;
-  const double idle = std::max(1.0, static_cast<double>(profile.n_sms) / ctas);
+  const double bytes = std::min(kMostBytes, kL2Bytes * std::max(1.0, static_cast<double>(profile.n_sms) / ctas));
   const double weights = kWideWarps * tile_bytes, activations = warps_k * plan.tokens * kTokenTileBytes;
-  const double tensor = 32.0 * plan.tokens;  // 16 warps, 16 columns of K at a time, n / 2 cycles each on four units
-  const double iteration = std::max({tensor, kDecode, (weights + activations) / std::min(kMostBytes, kL2Bytes * idle),
-                                     weights / plan.token_groups / std::min(kMostBytes, kMemoryBytes * idle)});
-  double cta = ceil_div(ceil_div(shape.n_k_tiles, plan.split_k), warps_k) * iteration + kStartAndEnd;
-  if (plan.split_k > 1) cta += kFixUp + plan.split_k * 4.0 * plan.tokens * warps_m * kTileRows / kMostBytes;
+  const double round = std::max(kDecode + kToken * plan.tokens, (weights + activations) / bytes);
+  double cta = ceil_div(ceil_div(shape.n_k_tiles, plan.split_k), warps_k) * round + kStartAndEnd;
+  if (plan.split_k > 1) cta += kFixUp + plan.split_k * 4.0 * plan.tokens * warps_m * kTileRows / bytes;
   return ceil_div(ctas, profile.n_sms) * cta;
 }
 
