@@ -21,7 +21,7 @@ struct DeviceProfile {
   // Matrix products by tokens in the step (matmul_dispatch.cu).
   int stream_tokens = 0;        // up to here, at most 8, float16 by CTAs that stay (bulk copies: capability 9.0)
   int stream_warps = 14;        // that multiply in such a CTA, at most
-  int gemv_tokens = 1;          // up to here, at most 2, quantised types by int8 activations (matmul_gemv.h); 0: never
+  int gemv_tokens = 0;          // up to here, at most 2, quantised types by int8 activations (matmul_gemv.h); 0: never
   int gemv_warps = 0;           // of its CTAs (4, 8, 16); 0: by the table
   int gemv_warps_m = 0;         // of these, those that take different rows (1, 2, 4, 8, 16); 0: by the table
   int wide_min_tokens = 0;      // from here on by matmul_wide.cuh (wgmma: capability 9.0 alone); 0: never
