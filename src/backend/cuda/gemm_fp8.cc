@@ -18,6 +18,14 @@ namespace {
 // which E4M3 has its full precision, and weights of one matrix seldom spread over more than ten.
 constexpr int kEvenOutLog2 = 3;
 
+// cuBLASLt is asked for products of whole sixteens of tokens alone: it has FP8 kernels for these with every number of
+// columns. What the last tokens of such a sixteen hold does not matter.
+constexpr int kTokens = 16;
+
+constexpr int64_t whole_tokens(int64_t n_tokens) {
+  return (n_tokens + kTokens - 1) / kTokens * kTokens;
+}
+
 int n_panels(const PackedMatrix& matrix) {
   return (matrix.n_rows + kTileRows - 1) / kTileRows;
 }
@@ -72,7 +80,7 @@ void multiply(const MatmulArgs& args, const Fp8Groups& groups, int first, int n,
     workspace.gemm->run({.x = workspace.fp8.x + int64_t{first} * n_cols,
                          .w = decoded_bytes(workspace) + column * n_cols,
                          .y = reinterpret_cast<__nv_bfloat16*>(workspace.gate_up) + column,
-                         .n_tokens = n,
+                         .n_tokens = static_cast<int>(whole_tokens(n)),
                          .n_rows = group.n_rows,
                          .n_cols = n_cols,
                          .y_stride = rows,
@@ -120,11 +128,17 @@ Fp8Groups group_parts(std::span<const PackedMatrix> parts) {
   return groups;
 }
 
+int64_t fp8_x_bytes(int max_tokens, int max_cols) {
+  return whole_tokens(max_tokens) * padded_cols(max_cols);
+}
+
 bool can_multiply_fp8(const MatmulArgs& args, int n_tokens, const MatmulWorkspace& workspace) {
   const int64_t n_cols = padded_cols(args.parts[0].n_cols), rows = total_rows(args);
-  if (workspace.gemm == nullptr || n_tokens > workspace.fp8.max_tokens || n_tokens * n_cols > workspace.fp8.x_bytes)
+  if (workspace.gemm == nullptr || n_tokens > workspace.fp8.max_tokens ||
+      whole_tokens(n_tokens) * n_cols > workspace.fp8.x_bytes)
     return false;
-  if (rows * n_cols > workspace.decoded_elems * static_cast<int64_t>(sizeof(__half)) || rows > product_elems(workspace))
+  if (rows * n_cols > workspace.decoded_elems * static_cast<int64_t>(sizeof(__half)) ||
+      kTokens * rows > product_elems(workspace))
     return false;
   if (args.epilogue != Epilogue::kSwiGlu &&
       (args.y_stride % 4 != 0 || reinterpret_cast<uintptr_t>(args.y) % sizeof(float4) != 0))
@@ -143,8 +157,9 @@ void multiply_fp8(const MatmulArgs& args, int n_tokens, const MatmulWorkspace& w
   const Fp8Groups groups = group_parts(parts_of(args));
   decode(args, groups, workspace, how);
   // As few pieces as the products' memory allows, all of about a length.
-  const int most = static_cast<int>(std::min<int64_t>(n_tokens, product_elems(workspace) / total_rows(args)));
-  const int n_pieces = (n_tokens + most - 1) / most, length = (n_tokens + n_pieces - 1) / n_pieces;
+  const int64_t most = product_elems(workspace) / total_rows(args) / kTokens * kTokens;
+  const auto n_pieces = static_cast<int>((n_tokens + most - 1) / most);
+  const auto length = static_cast<int>(whole_tokens((n_tokens + n_pieces - 1) / n_pieces));
   for (int first = 0; first < n_tokens; first += length) {
     const int n = std::min(length, n_tokens - first);
     multiply(args, groups, first, n, workspace, profile, stream);

@@ -30,6 +30,9 @@ struct Fp8Groups {
 // and values leave much of the device idle. parts: with scales that were measured.
 Fp8Groups group_parts(std::span<const PackedMatrix> parts);
 
+// Of Fp8Workspace::x, for steps of up to max_tokens and matrices of up to max_cols.
+int64_t fp8_x_bytes(int max_tokens, int max_cols);
+
 // Whether multiply_fp8() has what the product needs: its memory, measured scales, rows in sixteens.
 bool can_multiply_fp8(const MatmulArgs& args, int n_tokens, const MatmulWorkspace& workspace);
 

@@ -281,7 +281,7 @@ MatmulWorkspaceSize matmul_workspace_size(const MatmulDemand& demand, const Devi
           .decoded_elems = decodes ? demand.decoded_elems : 0,
           .gemm_scratch_bytes = decodes ? Gemm::kScratchBytes : 0,
           .n_counters = memory.n_counters,
-          .fp8_x_bytes = fp8 ? int64_t{demand.max_tokens} * padded_cols(demand.max_cols) : 0,
+          .fp8_x_bytes = fp8 ? fp8_x_bytes(demand.max_tokens, demand.max_cols) : 0,
           .fp8_tokens = fp8 ? demand.max_tokens : 0};
 }
 

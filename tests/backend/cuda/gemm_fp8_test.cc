@@ -98,6 +98,8 @@ TEST(CanMultiplyFp8, WithoutMemoryScalesOrWholePanels_IsRefused) {
   EXPECT_FALSE(without([](MatmulWorkspace& w) { w.gemm = nullptr; }));
   EXPECT_FALSE(without([](MatmulWorkspace& w) { w.fp8 = {}; }));
   EXPECT_FALSE(without([](MatmulWorkspace& w) { w.decoded_elems = 64 * 256 / 2 - 1; }));
+  EXPECT_FALSE(without([](MatmulWorkspace& w) { w.gate_up_elems = 16 * 64 / 2 - 1; }));
+  EXPECT_EQ(fp8_x_bytes(500, 200), enough.fp8.x_bytes) << "whole sixteens of tokens, whole tiles of columns";
   args.y_stride = 65;
   EXPECT_FALSE(can_multiply_fp8(args, 512, enough));
   args.y_stride = 64;
@@ -359,7 +361,7 @@ TEST_P(GemmFp8, SwiGlu_IsTheFormula) {
     SCOPED_TRACE(n_tokens);
     ASSERT_NO_FATAL_FAILURE(expect_swiglu(gate, up, n_tokens));
   }
-  // Products' memory for a third of the tokens.
+  // Products' memory for a third of the tokens: they come in four pieces.
   workspace_.gate_up_elems = 100 * 2 * 272 / 2;
   ASSERT_NO_FATAL_FAILURE(expect_swiglu(gate, up, 300));
 }
