@@ -97,8 +97,9 @@ std::string Server::metrics_text() const {
 void Server::note_finished(const http::RequestRecord& record) {
   using Outcome = http::RequestRecord::Outcome;
   metrics_.add_request(record);
-  // Probes are answered 503 for as long as the server loads or drains.
-  const bool is_trouble = (record.status >= 500 && record.status != 503) || record.outcome == Outcome::kCutOff;
+  // Of the other 5xx, 503 is for whoever comes while the server loads, drains or is full, and 501 and 505 are the
+  // client's doing.
+  const bool is_trouble = record.status == 500 || record.status == 504 || record.outcome == Outcome::kCutOff;
   log::write(is_trouble ? log::Level::kWarn : log::Level::kInfo,
              fmt::format("request id={} method={} route={} peer={} status={} outcome={} request_bytes={} "
                          "answer_bytes={} first_byte_s={:.6f} total_s={:.6f}{}",

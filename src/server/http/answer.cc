@@ -29,6 +29,7 @@ void append_header(std::string& out, std::string_view name, std::string_view val
 // Each line of the text behind the field's name (WHATWG HTML, 9.2.6): CR, LF and CRLF all end a line there.
 std::string field_lines(std::string_view field, std::string_view text) {
   std::string lines;
+  lines.reserve(field.size() + text.size() + 2);  // of one line, and what ends the event
   for (;;) {
     const size_t end = text.find_first_of("\r\n");
     lines.append(field).append(text.substr(0, end)).append("\n");
