@@ -6,12 +6,12 @@
 #include <cstring>
 #include <new>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include "backend/cpu/attention_plan.h"
 #include "backend/cpu/cpu_weights.h"
 #include "backend/cpu/ops.h"
 #include "backend/host_executor.h"
+#include "base/cgroup.h"
 #include "base/thread_pool.h"
 
 namespace spate {
@@ -346,10 +346,10 @@ Result<std::unique_ptr<Executor>> make_cpu_executor(const std::shared_ptr<const 
   // The pool's memory is taken page by page as it is used, so a pool that can never fit must be refused here.
   const auto kv_bytes = static_cast<double>(cpu::kv_cache_bytes(model->spec(), options.limits.n_pages));
   const auto weight_bytes = static_cast<double>(model->weight_bytes_per_token());
-  const double memory_bytes = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
+  const auto memory_bytes = static_cast<double>(usable_memory_bytes());
   const Error too_large = Error::out_of_resources(fmt::format(
-      "{}: {:.1f} GB of weights and {:.1f} GB of KV cache do not fit in this machine's {:.1f} GB of memory; ask for a "
-      "smaller context or fewer sequences",
+      "{}: {:.1f} GB of weights and {:.1f} GB of KV cache do not fit in the {:.1f} GB of memory that this process may "
+      "use; ask for a smaller context or fewer sequences",
       model->file().path(), weight_bytes * 1e-9, kv_bytes * 1e-9, memory_bytes * 1e-9));
   if (kv_bytes + weight_bytes > memory_bytes) return too_large;
   std::unique_ptr<Executor> executor;
