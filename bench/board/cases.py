@@ -30,7 +30,7 @@ CPU_PROMPTS = (128, 512)
 ISAS = ("avx2", "avx512", "amx")
 
 # Two runs of one program differ by more than the repetitions within a run do: clocks, neighbours, where memory came to
-# lie. No row states less than this.
+# lie. No row states less than this, which is an estimate: `bench/scoreboard --compare` shows where it is too narrow.
 LEAST_SPREAD = {"decode": 0.02, "prefill": 0.03, "serving": 0.10, "start": 0.15, "cpu": 0.10}
 
 

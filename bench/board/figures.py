@@ -7,7 +7,7 @@ from . import cases
 
 
 def spread_of(values, kind):
-    """How far another run may be off, as a share of the median: the farthest of these values, and a least by experience."""
+    """How far another run may be off, as a share of the median: the farthest of these values, or the least."""
     middle = statistics.median(values)
     farthest = max(abs(value - middle) for value in values) / middle
     return max(farthest, cases.LEAST_SPREAD[kind])
