@@ -267,7 +267,7 @@ class Command(unittest.TestCase):
     def scoreboard(self, *arguments):
         command = [sys.executable, os.path.join(ROOT, "bench", "scoreboard"), "--spate", self.player]
         command += ["--results", self.folder, "--docs", self.folder, *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60)
+        return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
     def board(self, kind):
         return figures.read(self.path(f"scoreboard-{kind}.json"))
