@@ -17,10 +17,14 @@ struct Threshold {
 };
 
 constexpr std::string_view kStreamTokens = "stream_tokens";
+constexpr std::string_view kStreamInt8Tokens = "stream_int8_tokens";
 constexpr std::string_view kWideMinTokens = "wide_min_tokens";
 constexpr Threshold kThresholds[] = {
     {kStreamTokens, &DeviceProfile::stream_tokens, 0, 8},
     {"stream_warps", &DeviceProfile::stream_warps, 4, 14},
+    {kStreamInt8Tokens, &DeviceProfile::stream_int8_tokens, 0, 1},
+    {"stream_int8_warps", &DeviceProfile::stream_int8_warps, 4, 16},
+    {"stream_int8_ctas", &DeviceProfile::stream_int8_ctas, 1, 2},
     {"gemv_tokens", &DeviceProfile::gemv_tokens, 0, 2},
     {"gemv_warps", &DeviceProfile::gemv_warps, 0, 16},
     {"gemv_warps_m", &DeviceProfile::gemv_warps_m, 0, 16},
@@ -126,7 +130,10 @@ DeviceProfile read_properties(int device) {
   profile.l2_bytes = properties.l2CacheSize;
   profile.shared_bytes_per_block = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
   profile.dependent_launch = built_for_capability_9(profile.capability);
-  if (built_for_capability_9(profile.capability)) profile.stream_tokens = 8;
+  if (built_for_capability_9(profile.capability)) {
+    profile.stream_tokens = 8;
+    profile.stream_int8_tokens = 1;
+  }
   if (has_wgmma(profile.capability)) profile.wide_min_tokens = 17;
   return profile;
 }
@@ -156,7 +163,7 @@ Result<void> DeviceProfile::tune(std::string_view assignment) {
   for (const Threshold& threshold : kThresholds) {
     if (threshold.name != key) continue;
     if (!is_number || value < threshold.min || value > threshold.max) return refuse(threshold.min, threshold.max);
-    if (key == kStreamTokens && value > 0 && !built_for_capability_9(capability))
+    if ((key == kStreamTokens || key == kStreamInt8Tokens) && value > 0 && !built_for_capability_9(capability))
       return Error::usage(
           fmt::format("--tune {}: {} has no bulk copies, or this build no code for them; they came with "
                       "capability 9.0",

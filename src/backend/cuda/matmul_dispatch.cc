@@ -9,6 +9,7 @@
 #include "backend/cuda/matmul_kernels.h"
 #include "backend/cuda/matmul_plan.h"
 #include "backend/cuda/matmul_stream.h"
+#include "backend/cuda/matmul_stream_int8.h"
 #include "backend/cuda/matmul_wide.h"
 #include "backend/cuda/swiglu.h"
 #include "backend/cuda/tensor_map.h"
@@ -51,6 +52,25 @@ bool run_stream(QuantType type, const MmaShape& shape, MmaParams& params, const 
                    .dependent = profile.dependent_launch};
   SPATE_CUDA(launch_stream(params, how), "streamed product of {} tokens with {} panels of {} x {} tiles",
              shape.n_tokens, shape.n_slots, kTileRows, shape.n_k_tiles);
+  return true;
+}
+
+// By matmul_stream_int8.h, where it can be. Of parts of type `first` and, behind them, of type `second`.
+bool run_stream_int8(QuantType first, QuantType second, const MmaShape& shape, MmaParams& params,
+                     const DeviceProfile& profile, cudaStream_t stream) {
+  const StreamInt8Kernel kernel = stream_int8_kernel(first, second);
+  if (kernel == nullptr) return false;
+  const int tile_bytes = std::max(type_kernels(first).tile_bytes, type_kernels(second).tile_bytes);
+  const StreamPlan plan = plan_stream_int8(shape, first == second ? 1 : 2, tile_bytes, profile);
+  if (plan.n_ctas == 0) return false;
+  params.stream = plan.shape;
+  const Launch how{.grid = dim3(static_cast<unsigned>(plan.n_ctas)),
+                   .block = dim3(static_cast<unsigned>(32 * (plan.shape.n_warps + kFinishers))),
+                   .shared_bytes = static_cast<size_t>(plan.shared_bytes),
+                   .stream = stream,
+                   .dependent = profile.dependent_launch};
+  SPATE_CUDA(kernel(params, how), "streamed product of {} tokens as int8 with {} panels of {} x {} columns of {}",
+             shape.n_tokens, shape.n_slots, kTileRows, params.n_cols, quant_name(first));
   return true;
 }
 
@@ -140,6 +160,7 @@ void run_mma(const MatmulArgs& args, int first, int end, int column, int n_token
                        .swiglu = args.epilogue == Epilogue::kSwiGlu};
   const PackedMatrix& last = args.parts[end - 1];
   if (run_stream(matrix.type, shape, params, profile, stream)) return;
+  if (run_stream_int8(matrix.type, last.type, shape, params, profile, stream)) return;
   if (run_gemv(matrix.type, last.type, shape, params, profile, stream)) return;
   if (same_kernels(matrix, last) && run_wide(matrix.type, shape, params, workspace, profile, stream)) return;
   const MmaPlan plan = plan_mma(shape, {workspace.partial_elems, workspace.n_counters}, profile);

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <type_traits>
 
-#include "backend/cuda/gemv_tile.h"
+#include "backend/cuda/int8_quantise.cuh"
 #include "backend/cuda/launch.h"
 #include "backend/cuda/matmul_epilogue.cuh"
 #include "backend/cuda/matmul_gemv.h"
@@ -34,119 +34,6 @@ struct GemvPlace {
   }
 };
 
-// A CTA's activations on their way to integers in shared memory. A warp takes 256 columns of a token at a time; lane l
-// has eight columns of sub-block 4 (l / 16) + l % 4, two words of their bytes. Neighbouring pairs of lanes read 32
-// bytes together.
-template <class Tile, int kTokens>
-class ActivationQuantiser {
- public:
-  __device__ ActivationQuantiser(const MmaParams& p, const GemvLayout& at, std::byte* shared)
-      : p_(p), shared_(shared), factors_(shared + at.factors) {
-    const int lane = threadIdx.x % 32, t = lane % 4;
-    first_word_ = lane / 8 % 2 * 4 + lane / 4 % 2;
-    subblock_ = lane / 16 * 4 + t;
-    from_ = lane / 16 * 128 + 2 * t;
-  }
-
-  // Quantises all; calls while_loading() when the first loads are under way.
-  template <typename WhileLoading>
-  __device__ void run(int warp, int n_warps, WhileLoading&& while_loading) const {
-    constexpr int kAtOnce = 2;
-    const int n_units = kTokens * p_.n_k_tiles;
-    for (int first = warp; first < n_units || first == warp; first += kAtOnce * n_warps) {
-      uint32_t x[kAtOnce][2][2];
-#pragma unroll
-      for (int i = 0; i < kAtOnce; ++i)
-        if (first + i * n_warps < n_units) load(first + i * n_warps, x[i]);
-      if (first == warp) while_loading();
-#pragma unroll
-      for (int i = 0; i < kAtOnce; ++i)
-        if (first + i * n_warps < n_units) quantise(first + i * n_warps, x[i]);
-    }
-  }
-
- private:
-  // The lane's four pairs of columns in unit (token, tile): of two words, the first and the second pair.
-  __device__ void load(int unit, uint32_t (&x)[2][2]) const {
-    const bool second = kTokens == 2 && unit >= p_.n_k_tiles;
-    const int tile = second ? unit - p_.n_k_tiles : unit;
-    const __half* from = p_.x + (second ? p_.x_stride : 0) + tile * kTileCols + from_;
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-#pragma unroll
-      for (int pair = 0; pair < 2; ++pair)
-        x[i][pair] =
-            __ldcg(reinterpret_cast<const unsigned*>(from + 8 * pair_of_word(Tile::kOrder, first_word_ + 2 * i, pair)));
-    }
-  }
-
-  __device__ void quantise(int unit, const uint32_t (&x)[2][2]) const {
-    // Magnitudes compare as their bits do; those of what is not a number are the largest.
-    uint32_t largest = 0;
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const uint32_t magnitudes = x[i / 2][i % 2] & 0x7fff7fff;
-      largest = max(largest, max(magnitudes & 0xffff, magnitudes >> 16));
-    }
-    largest = max(largest, __shfl_xor_sync(0xffffffff, largest, 4));
-    largest = max(largest, __shfl_xor_sync(0xffffffff, largest, 8));
-    const Int8Scale scale = int8_scale(low_float(largest));
-    const int subblock = unit * kTileSubblocks + subblock_;
-    int sum = 0;
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      uint32_t bits[2][2];
-#pragma unroll
-      for (int pair = 0; pair < 2; ++pair) {
-        bits[pair][0] = int8_bits(low_float(x[i][pair]), scale.inverse);
-        bits[pair][1] = int8_bits(high_float(x[i][pair]), scale.inverse);
-      }
-      const uint32_t word = word_of<Tile::kOrder>(bits[0], bits[1]);
-      sum = dot_signed(0x01010101, word, sum);
-      reinterpret_cast<uint32_t*>(shared_)[subblock * kSubblockWords + first_word_ + 2 * i] = word;
-    }
-    sum += __shfl_xor_sync(0xffffffff, sum, 4);
-    const int other = __shfl_xor_sync(0xffffffff, sum, 8);
-    if (first_word_ == 0)
-      reinterpret_cast<SubblockFactors*>(factors_)[subblock] = Tile::subblock_factors(scale.scale, sum, other);
-  }
-
-  const MmaParams& p_;
-  std::byte *shared_, *factors_;
-  int first_word_;  // of the lane's two, which lie two apart
-  int subblock_;    // of the lane's, in a tile
-  int from_;        // of the sub-block's first column, in a tile's activations
-};
-
-// A lane's activations in shared memory.
-template <int kTokens>
-struct LaneActivationCursor {
-  const std::byte *words, *factors;  // of the first token
-  int words_stride, factors_stride;  // bytes between tokens
-
-  __device__ LaneActivationCursor(const std::byte* shared, const GemvLayout& at, int n_k_tiles, int first_tile) {
-    const int t = threadIdx.x % 4;
-    words = shared + (first_tile * kTileSubblocks + t) * kSubblockCols;
-    factors = shared + at.factors + (first_tile * kTileSubblocks + t) * 16;
-    words_stride = n_k_tiles * kTileCols;
-    factors_stride = n_k_tiles * kTileSubblocks * 16;
-  }
-  template <int h>
-  __device__ void load(LaneActivations (&x)[kTokens]) const {
-#pragma unroll
-    for (int token = 0; token < kTokens; ++token) {
-      const auto* from = reinterpret_cast<const Words4*>(words + token * words_stride + 128 * h);
-      x[token].word[0] = from[0];
-      x[token].word[1] = from[1];
-      x[token].factors = *reinterpret_cast<const SubblockFactors*>(factors + token * factors_stride + 64 * h);
-    }
-  }
-  __device__ void advance(int n_tiles) {
-    words += n_tiles * kTileCols;
-    factors += n_tiles * kTileSubblocks * 16;
-  }
-};
-
 // A lane's sums of rows g and g + 8, by token: over the columns that it owns of the warp's tiles.
 template <class Tile, int kTokens>
 __device__ __forceinline__ void multiply_rows(const MmaParams& p, const GemvPlace& place, const GemvLayout& at,
@@ -161,14 +48,14 @@ __device__ __forceinline__ void multiply_rows(const MmaParams& p, const GemvPlac
     Tile::template load_half<1>(weights, regs);
   }
   wait_for_predecessor();
-  const ActivationQuantiser<Tile, kTokens> quantiser(p, at, shared);
+  const ActivationQuantiser<Tile, kTokens> quantiser(p, shared, shared + at.factors);
   quantiser.run(threadIdx.x / 32, place.n_warps, [&] {
     // By the last warp, which has the least to quantise.
     const int n_threads = 32 * place.n_warps;
     prepare_token_factors<32>(p, 0, p.n_tokens, (threadIdx.x + 32) & (n_threads - 1), n_threads);
   });
   __syncthreads();
-  LaneActivationCursor<kTokens> x(shared, at, p.n_k_tiles, place.warp_k);
+  LaneActivationCursor<kTokens> x(shared, shared + at.factors, p.n_k_tiles, place.warp_k);
   for (; left > 0; --left) {
     weights.advance(int64_t{place.warps_k} * Tile::kBytes);
     LaneActivations columns[kTokens];

@@ -6,6 +6,7 @@
 #include "backend/cuda/matmul_few.cuh"
 #include "backend/cuda/matmul_gemv.h"
 #include "backend/cuda/matmul_stream.h"
+#include "backend/cuda/matmul_stream_int8.h"
 #include "backend/cuda/matmul_wide.h"
 
 namespace spate::cuda {
@@ -133,21 +134,47 @@ void cut_segments(StreamShape& shape, int n_chunks, int most_panels) {
   shape.places_log2 = std::max<int>(2, std::bit_width(static_cast<unsigned>(2 * panels_at_once - 1)));
 }
 
+constexpr int kStreamStaticBytes = 1024;  // at most, of these kernels' own
+
+// Of CTAs that stay, with `bytes` and sums of 2^tokens_log2 tokens in shared_bytes: as many warps as have two stages
+// each, from most_warps down to least_warps.
+StreamPlan fit_stream(const MmaShape& shape, const StreamBytes& bytes, int chunks_per_tile, int tokens_log2,
+                      int shared_bytes, int most_warps, int least_warps, const DeviceProfile& profile) {
+  const int slots_per_group = shape.swiglu ? 2 : 1, n_groups = shape.n_slots / slots_per_group;
+  const int n_ctas = std::min(profile.n_sms, n_groups);
+  for (int n_warps = most_warps; n_warps >= least_warps; n_warps -= 2) {
+    StreamPlan plan{.shape = {.n_warps = n_warps, .n_stages = 8}, .n_ctas = n_ctas, .shared_bytes = 0};
+    cut_segments(plan.shape, shape.n_k_tiles * chunks_per_tile, ceil_div(n_groups, n_ctas) * slots_per_group);
+    do plan.shared_bytes = StreamLayout::of(plan.shape, bytes, tokens_log2).n_bytes;
+    while (plan.shared_bytes > shared_bytes && --plan.shape.n_stages >= 2);
+    if (plan.shape.n_stages >= 2) return plan;
+  }
+  return {};
+}
+
 }  // namespace
 
 StreamPlan plan_stream(const MmaShape& shape, const DeviceProfile& profile) {
   if (shape.n_tokens > profile.stream_tokens) return {};
   if (profile.mma_warps_m != 0 || profile.mma_split_k != 0) return {};  // who sets these asks for that kernel
   const int tokens_log2 = shared_tokens_log2(1, shape.n_tokens);
-  const int slots_per_group = shape.swiglu ? 2 : 1, n_groups = shape.n_slots / slots_per_group;
-  const int n_ctas = std::min(profile.n_sms, n_groups);
-  constexpr int kStaticBytes = 1024;  // at most, of the kernel's own
-  for (int n_warps = profile.stream_warps; n_warps >= 4; n_warps -= 2) {
-    StreamPlan plan{.shape = {.n_warps = n_warps, .n_stages = 8}, .n_ctas = n_ctas, .shared_bytes = 0};
-    cut_segments(plan.shape, shape.n_k_tiles * kChunksPerTile, ceil_div(n_groups, n_ctas) * slots_per_group);
-    do plan.shared_bytes = StreamLayout::of(plan.shape, shape.n_k_tiles, tokens_log2).n_bytes;
-    while (plan.shared_bytes > profile.shared_bytes_per_block - kStaticBytes && --plan.shape.n_stages >= 2);
-    if (plan.shape.n_stages >= 2) return plan;
+  return fit_stream(shape, float16_stream(shape.n_k_tiles, tokens_log2), kChunksPerTile, tokens_log2,
+                    profile.shared_bytes_per_block - kStreamStaticBytes, profile.stream_warps, 4, profile);
+}
+
+StreamPlan plan_stream_int8(const MmaShape& shape, int n_types, int tile_bytes, const DeviceProfile& profile) {
+  if (shape.n_tokens > std::min(profile.stream_int8_tokens, kMaxStreamInt8Tokens)) return {};
+  if (profile.mma_warps_m != 0 || profile.mma_split_k != 0) return {};  // who sets these asks for that kernel
+  constexpr int kReservedBytes = 1024;                                  // of each CTA, by the device
+  constexpr int kEnoughWarps = 10;  // fewer would not keep up with an SM's share of the memory
+  const int most_warps = std::min(profile.stream_int8_warps / 2 * 2, max_stream_int8_warps(tile_bytes, n_types == 2));
+  const StreamBytes bytes = int8_stream(shape.n_k_tiles, n_types, tile_bytes);
+  // Half an SM's shared memory is worth more than long rings, but not than the warps.
+  for (int ctas = profile.stream_int8_ctas; ctas >= 1; --ctas) {
+    const int room = (profile.shared_bytes_per_block + kReservedBytes) / ctas - kReservedBytes - kStreamStaticBytes;
+    const int least_warps = ctas == 1 ? 4 : std::min(most_warps, kEnoughWarps);
+    const StreamPlan plan = fit_stream(shape, bytes, 1, 0, room, most_warps, least_warps, profile);
+    if (plan.n_ctas != 0) return plan;
   }
   return {};
 }

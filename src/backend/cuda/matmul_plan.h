@@ -43,6 +43,9 @@ struct StreamPlan {
 
 StreamPlan plan_stream(const MmaShape& shape, const DeviceProfile& profile);
 
+// A product by matmul_stream_int8.h, of parts of n_types types with tiles of tile_bytes at most. n_ctas 0: not by it.
+StreamPlan plan_stream_int8(const MmaShape& shape, int n_types, int tile_bytes, const DeviceProfile& profile);
+
 // A product by matmul_gemv.h. n_warps 0: not by it.
 struct GemvPlan {
   int n_warps = 0;

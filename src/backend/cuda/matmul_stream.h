@@ -7,7 +7,8 @@
 // ended. A warp leaves its sums of a segment in shared memory and goes on; two further warps add them up, in order, and
 // write them. Nobody waits at a barrier of the CTA.
 //
-// Weights that must be decoded leave these warps too little time: matmul_few.cuh (docs/performance.md).
+// Weights that must be decoded leave these warps too little time: matmul_few.cuh (docs/performance.md); as int8 those
+// of one token do not: matmul_stream_int8.h.
 //
 // The order of additions is the plan's alone: of the shape and the device, not of timing or of what else is in a step.
 #pragma once
@@ -24,14 +25,22 @@ inline constexpr int kFinishers = 2;        // warps that write
 inline constexpr int kChunksPerTile = 2;
 inline constexpr int kChunkBytes = TileFormat<QuantType::kF16>::kBytes / kChunksPerTile;
 
-// Where things lie in a CTA's shared memory: the activations of all columns, the rings, the sums, the barriers.
+// What a CTA keeps besides sums: activations of all columns, and chunks of weights.
+struct StreamBytes {
+  int activations, chunk;
+};
+SPATE_HD constexpr StreamBytes float16_stream(int n_k_tiles, int tokens_log2) {
+  return {(n_k_tiles * kTokenTileBytes) << tokens_log2, kChunkBytes};
+}
+
+// Where things lie in a CTA's shared memory: the activations, the rings, the sums, the barriers.
 struct StreamLayout {
   int ring, ring_of_warp, sums, barriers, n_bytes;  // the first is 0: activations
 
-  SPATE_HD static StreamLayout of(const StreamShape& shape, int n_k_tiles, int tokens_log2) {
+  SPATE_HD static StreamLayout of(const StreamShape& shape, const StreamBytes& bytes, int tokens_log2) {
     StreamLayout at{};
-    at.ring = (n_k_tiles * kTokenTileBytes) << tokens_log2;
-    at.ring_of_warp = shape.n_stages * kChunkBytes;
+    at.ring = bytes.activations;
+    at.ring_of_warp = shape.n_stages * bytes.chunk;
     at.sums = at.ring + shape.n_warps * at.ring_of_warp;
     at.barriers = at.sums + ((shape.n_segments * kTileRows * 4) << (shape.places_log2 + tokens_log2));
     at.n_bytes = at.barriers + 8 * shape.n_warps * shape.n_stages + (16 << shape.places_log2);

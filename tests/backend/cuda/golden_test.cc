@@ -52,8 +52,9 @@ void expect_golden(CudaExecutor& executor, const char* golden, int step_tokens, 
 
 // With float16 activations throughout: a step's last chunk may be a single token.
 void expect_float16_golden(const std::string& model_path, const char* golden, int min_compared) {
-  const auto executor = make_executor(open_model(model_path), kLimits,
-                                      [](CudaExecutorOptions& options) { options.profile.gemv_tokens = 0; });
+  const auto executor = make_executor(open_model(model_path), kLimits, [](CudaExecutorOptions& options) {
+    options.profile.stream_int8_tokens = options.profile.gemv_tokens = 0;
+  });
   ASSERT_NE(executor, nullptr);
   for (int step_tokens : kStepSizes) expect_golden(*executor, golden, step_tokens, {0.03f, min_compared, 0.05, 0.05});
 }
@@ -63,7 +64,7 @@ TEST(CudaGolden, BundledModel_EveryStepSize_ArgMaxAsGolden) {
   expect_float16_golden(bundled_model_path(), "golden-q4_k_m.json", 300);  // of 336
 }
 
-// Single tokens take int8 activations, as all do on the CPU, whose bounds these are.
+// Single tokens take int8 activations where the device has bulk copies, as all do on the CPU, whose bounds these are.
 TEST(CudaGolden, BundledModel_SingleTokens_ArgMaxAsGolden) {
   SPATE_REQUIRE_GPU();
   const auto executor = make_executor(open_model(bundled_model_path()), kLimits);

@@ -6,6 +6,7 @@
 #include "backend/cuda/matmul_few.cuh"
 #include "backend/cuda/matmul_gemv.h"
 #include "backend/cuda/matmul_stream.h"
+#include "backend/cuda/matmul_stream_int8.h"
 
 namespace spate::cuda {
 namespace {
@@ -71,7 +72,9 @@ TEST(StreamPlan, EveryWidth_FitsOrIsRefused) {
             ASSERT_LE(plan.n_ctas, profile.n_sms);
             ASSERT_LE(plan.shared_bytes, profile.shared_bytes_per_block - 1024);
             ASSERT_EQ(plan.shared_bytes,
-                      StreamLayout::of(plan.shape, n_k_tiles, shared_tokens_log2(1, n_tokens)).n_bytes);
+                      StreamLayout::of(plan.shape, float16_stream(n_k_tiles, shared_tokens_log2(1, n_tokens)),
+                                       shared_tokens_log2(1, n_tokens))
+                          .n_bytes);
             ASSERT_GE(plan.shape.n_stages, 2);
             ASSERT_LE(plan.shape.n_warps, kMaxStreamWarps);
             ASSERT_LE(plan.shape.n_segments, plan.shape.n_warps);
@@ -94,6 +97,86 @@ TEST(StreamPlan, OneKernelsThresholds_AreNotAnothers) {
   EXPECT_EQ(plan_stream({2, 256, 16, false}, profile).n_ctas, 0);
   profile.mma_warps_m = 2;
   EXPECT_EQ(plan_stream(shape, profile).n_ctas, 0);
+}
+
+// Rings of at least two tiles, segments that cover K, and half an SM's shared memory where K leaves warps enough.
+TEST(StreamInt8Plan, EveryShape_FitsOrIsRefused) {
+  int n_halves = 0, n_refused = 0;
+  for (auto profile : {device(132, 227 << 10), device(148, 227 << 10), device(24, 99 << 10)}) {
+    profile.stream_int8_tokens = 1;
+    for (const int n_ctas : {1, 2}) {
+      profile.stream_int8_ctas = n_ctas;
+      for (const int n_warps : {4, 10, 15, 16}) {
+        profile.stream_int8_warps = n_warps;
+        for (int n_k_tiles = 1; n_k_tiles <= 600; n_k_tiles += n_k_tiles < 24 ? 1 : 64) {
+          for (const int n_slots : {2, 3 * 32, 256, 896 * 2, 8016, 16384}) {
+            for (const int tile_bytes : {1344, 2304, 3360, 4352}) {
+              for (const int n_types : {1, 2}) {
+                SCOPED_TRACE(::testing::Message()
+                             << profile.n_sms << " SMs, " << n_warps << " warps, " << n_slots << " panels, "
+                             << n_k_tiles << " K tiles of " << tile_bytes << " bytes, " << n_types << " types");
+                const StreamPlan plan =
+                    plan_stream_int8({1, n_slots, n_k_tiles, n_types == 1}, n_types, tile_bytes, profile);
+                const StreamBytes bytes = int8_stream(n_k_tiles, n_types, tile_bytes);
+                if (plan.n_ctas == 0) {
+                  ++n_refused;
+                  ASSERT_GT(bytes.activations, profile.shared_bytes_per_block - (48 << 10));
+                  continue;
+                }
+                ASSERT_LE(plan.n_ctas, profile.n_sms);
+                ASSERT_LE(plan.n_ctas, n_slots);
+                ASSERT_EQ(plan.shared_bytes, StreamLayout::of(plan.shape, bytes, 0).n_bytes);
+                ASSERT_LE(plan.shared_bytes, profile.shared_bytes_per_block - 1024);
+                if (2 * (plan.shared_bytes + 2048) <= profile.shared_bytes_per_block + 1024) {
+                  ++n_halves;
+                } else if (n_ctas == 2) {
+                  ASSERT_GT(bytes.activations + 10 * 2 * tile_bytes, profile.shared_bytes_per_block / 2 - (8 << 10));
+                }
+                ASSERT_GE(plan.shape.n_stages, 2);
+                ASSERT_LE(plan.shape.n_warps, std::min(n_warps, max_stream_int8_warps(tile_bytes, n_types == 2)));
+                ASSERT_EQ(plan.shape.n_warps % 2, 0) << "two types share them";
+                ASSERT_LE(plan.shape.n_segments, plan.shape.n_warps);
+                ASSERT_GE(plan.shape.n_segments * plan.shape.segment_chunks, n_k_tiles);
+                ASSERT_LT((plan.shape.n_segments - 1) * plan.shape.segment_chunks, n_k_tiles);
+                ASSERT_GE(plan.shape.n_segments << plan.shape.places_log2, 2 * plan.shape.n_warps);
+              }
+            }
+          }
+        }
+      }
+    }
+  }
+  EXPECT_GT(n_halves, 0);
+  EXPECT_GT(n_refused, 0);
+}
+
+// Of an 8B model on an H200 every SM has work, and its warps equal shares of it.
+TEST(StreamInt8Plan, AnEightBillionModel_OnAnH200) {
+  DeviceProfile profile = device(132, 227 << 10);
+  profile.stream_int8_tokens = 1;
+  const auto tiles_of_slowest_warp = [&](int n_slots, int n_k_tiles, bool swiglu) {
+    const StreamPlan plan = plan_stream_int8({1, n_slots, n_k_tiles, swiglu}, 1, 2304, profile);
+    EXPECT_EQ(plan.n_ctas, 132);
+    EXPECT_LE(2 * (plan.shared_bytes + 2048), 228 << 10);
+    const int n_groups = swiglu ? n_slots / 2 : n_slots, per_cta = (n_groups + 131) / 132 * (swiglu ? 2 : 1);
+    return (per_cta * plan.shape.n_segments + plan.shape.n_warps - 1) / plan.shape.n_warps * plan.shape.segment_chunks;
+  };
+  EXPECT_EQ(tiles_of_slowest_warp(384, 16, false), 3);    // queries, keys and values: three panels an SM
+  EXPECT_EQ(tiles_of_slowest_warp(256, 16, false), 2);    // attention output
+  EXPECT_EQ(tiles_of_slowest_warp(1792, 16, true), 14);   // gate and up
+  EXPECT_LE(tiles_of_slowest_warp(256, 56, false), 8);    // down
+  EXPECT_LE(tiles_of_slowest_warp(8016, 16, false), 64);  // LM head
+}
+
+TEST(StreamInt8Plan, OneKernelsThresholds_AreNotAnothers) {
+  DeviceProfile profile = device(132, 227 << 10);
+  const MmaShape shape{1, 256, 16, false};
+  EXPECT_EQ(plan_stream_int8(shape, 1, 2304, profile).n_ctas, 0);  // a device without bulk copies
+  profile.stream_int8_tokens = 1;
+  EXPECT_EQ(plan_stream_int8(shape, 1, 2304, profile).n_ctas, 132);
+  EXPECT_EQ(plan_stream_int8({2, 256, 16, false}, 1, 2304, profile).n_ctas, 0);
+  profile.mma_warps_m = 2;
+  EXPECT_EQ(plan_stream_int8(shape, 1, 2304, profile).n_ctas, 0);
 }
 
 DeviceProfile with_gemv(DeviceProfile profile) {

@@ -206,9 +206,38 @@ TEST_P(MatmulTypes, EveryRing_IsTheSum) {
   }
 }
 
+// One token as int8 by CTAs that stay: of few panels and of many to a CTA, K of less than a tile, of less than a
+// segment and of several, of warps with short rings and with long ones, each ring many times round, and with parts of
+// two types.
+TEST_P(MatmulTypes, EveryInt8Ring_IsTheSum) {
+  if (profile_.stream_int8_tokens == 0) GTEST_SKIP() << "no bulk copies on " << profile_.name;
+  const int step = quant_traits(GetParam()).block_elems == 256 ? 256 : 32, n_panels = 5 * profile_.n_sms / 2;
+  for (const auto& [n_rows, n_cols] : {std::pair(16 * n_panels + 3, 256), std::pair(16 * n_panels - 5, 1536),
+                                       std::pair(17, step), std::pair(40, 3 * 256 + step), std::pair(100, 4096)}) {
+    const Matrix w = make_matrix(GetParam(), n_rows, n_cols, 27), up = make_matrix(GetParam(), n_rows, n_cols, 28);
+    const Matrix v = make_matrix(QuantType::kQ6_K, 200, 1536, 29);
+    const Activations x = make_activations(1, n_cols, 30);
+    for (const int n_warps : {4, 10, 16}) {
+      for (const int n_ctas : {1, 2}) {
+        profile_.stream_int8_warps = n_warps;
+        profile_.stream_int8_ctas = n_ctas;
+        SCOPED_TRACE(::testing::Message()
+                     << n_rows << " x " << n_cols << ", " << n_warps << " warps, " << n_ctas << " CTAs an SM");
+        ASSERT_NO_FATAL_FAILURE(expect_product({&w}, x, 1, Epilogue::kStore));
+        ASSERT_NO_FATAL_FAILURE(expect_product({&w}, x, 1, Epilogue::kAdd));
+        ASSERT_NO_FATAL_FAILURE(expect_swiglu(w, up, x, 1));
+        if (n_cols != v.n_cols) continue;
+        ASSERT_NO_FATAL_FAILURE(expect_product({&w, &up, &v}, x, 1, Epilogue::kStore));
+        ASSERT_NO_FATAL_FAILURE(expect_product({&v, &w}, x, 1, Epilogue::kStore));
+      }
+    }
+  }
+}
+
 // Register GEMVs with every division of a CTA, rows past the last panel's, K of less than a tile and of several to a
 // warp, and parts of two types whose border no CTA may straddle.
 TEST_P(MatmulTypes, EveryGemv_IsTheSum) {
+  profile_.stream_int8_tokens = 0;
   profile_.gemv_tokens = 2;
   const int step = quant_traits(GetParam()).block_elems == 256 ? 256 : 32;
   for (const auto& [n_rows, n_cols] :
@@ -236,8 +265,8 @@ TEST_P(MatmulTypes, EveryGemv_IsTheSum) {
 }
 
 // One token, as the tensor cores multiply it.
-TEST_P(MatmulTypes, WithoutGemv_IsTheSum) {
-  profile_.gemv_tokens = 0;
+TEST_P(MatmulTypes, WithoutInt8_IsTheSum) {
+  profile_.stream_int8_tokens = profile_.gemv_tokens = 0;
   const Matrix w = make_matrix(GetParam(), 300, 2048, 24), up = make_matrix(GetParam(), 300, 2048, 25);
   const Activations x = make_activations(1, 2048, 26);
   ASSERT_NO_FATAL_FAILURE(expect_product({&w}, x, 1, Epilogue::kStore));

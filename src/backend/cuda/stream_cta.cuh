@@ -1,0 +1,197 @@
+// What CTAs that stay are made of (matmul_stream.h): which panels and segments fall to whom, the warps' rings of
+// weights, and where sums are collected and finished. Knows nothing of activations or of how chunks are multiplied.
+#pragma once
+
+#include "backend/cuda/bulk_copy.cuh"
+#include "backend/cuda/matmul_epilogue.cuh"
+#include "backend/cuda/matmul_stream.h"
+
+namespace spate::cuda {
+
+#if SPATE_HAS_BULK_COPY
+
+// A warp's place among its CTA's segments: `segment` of the CTA's i-th slot.
+struct SegmentWalk {
+  int i, segment;
+
+  __device__ static SegmentWalk first(int warp, const StreamShape& shape) {
+    return {warp / shape.n_segments, warp % shape.n_segments};
+  }
+  __device__ void advance(const StreamShape& shape) {
+    for (segment += shape.n_warps; segment >= shape.n_segments; segment -= shape.n_segments) ++i;
+  }
+  __device__ int first_chunk(const StreamShape& shape) const { return segment * shape.segment_chunks; }
+  // Of a panel of n_chunks.
+  __device__ int chunks(const StreamShape& shape, int n_chunks) const {
+    return min(shape.segment_chunks, n_chunks - first_chunk(shape));
+  }
+};
+
+// The CTA's slots: every gridDim.x-th, from its own number on; of SwiGLU's, every such pair of gate and up.
+struct CtaSlots {
+  int n;
+  bool pairs;
+
+  __device__ explicit CtaSlots(const MmaParams& p) : pairs(p.epilogue == Epilogue::kSwiGlu) {
+    const int n_groups = pairs ? p.n_slots / 2 : p.n_slots;
+    const int mine = (n_groups - static_cast<int>(blockIdx.x) + static_cast<int>(gridDim.x) - 1) / gridDim.x;
+    n = pairs ? 2 * mine : mine;
+  }
+  __device__ int operator[](int i) const {
+    const int stride = static_cast<int>(gridDim.x), first = static_cast<int>(blockIdx.x);
+    return pairs ? 2 * (first + i / 2 * stride) + i % 2 : first + i * stride;
+  }
+};
+
+// A warp's ring: the weights of the chunks ahead of it. Chunks: kStageBytes, that the largest takes; kPerTile of K; and
+// bytes(part), of one of a part's.
+template <class Chunks>
+class ChunkRing {
+ public:
+  __device__ ChunkRing(const MmaParams& p, const CtaSlots& slots, const StreamLayout& at, std::byte* shared, int warp)
+      : p_(p),
+        slots_(slots),
+        next_(SegmentWalk::first(warp, p.stream)),
+        ring_(shared + at.ring + warp * at.ring_of_warp) {
+    barriers_ = shared_address(shared) + at.barriers + 8 * warp * p.stream.n_stages;
+    if (threadIdx.x % 32 == 0) {
+      for (int i = 0; i < p.stream.n_stages; ++i) barrier_init(barriers_ + 8 * i, 1);
+      publish_barriers();
+    }
+    __syncwarp();
+    begin_segment();
+    for (int i = 0; i < p.stream.n_stages; ++i) fill(i);
+  }
+
+  // The current stage, once its chunk has come.
+  __device__ const std::byte* wait() const {
+    barrier_wait(barriers_ + 8 * stage_, phase_);
+    return ring_ + stage_ * Chunks::kStageBytes;
+  }
+
+  // The warp has read the current stage: it gets the next chunk that has no place yet.
+  __device__ void refill() {
+    __syncwarp();
+    fill(stage_);
+    if (++stage_ == p_.stream.n_stages) {
+      stage_ = 0;
+      phase_ ^= 1;
+    }
+  }
+
+ private:
+  __device__ void begin_segment() {
+    left_ = 0;
+    if (next_.i >= slots_.n) return;
+    const SlotPlace place = slot_place(p_, slots_[next_.i]);
+    const MatmulPart& part = p_.parts[place.part];
+    const int n_chunks = p_.n_k_tiles * Chunks::kPerTile;
+    n_bytes_ = Chunks::bytes(part);
+    from_ = part.tiles + (int64_t{place.panel} * n_chunks + next_.first_chunk(p_.stream)) * n_bytes_;
+    left_ = next_.chunks(p_.stream, n_chunks);
+  }
+
+  __device__ void fill(int stage) {
+    if (left_ == 0) return;
+    if (threadIdx.x % 32 == 0)
+      copy_bulk(shared_address(ring_) + stage * Chunks::kStageBytes, from_, n_bytes_, barriers_ + 8 * stage);
+    from_ += n_bytes_;
+    if (--left_ == 0) {
+      next_.advance(p_.stream);
+      begin_segment();
+    }
+  }
+
+  const MmaParams& p_;
+  const CtaSlots& slots_;
+  SegmentWalk next_;  // whose chunks come next, from from_ on
+  const std::byte* from_ = nullptr;
+  int left_ = 0;
+  int n_bytes_ = Chunks::kStageBytes;  // of each of these
+  std::byte* ring_;
+  uint32_t barriers_;
+  int stage_ = 0;
+  uint32_t phase_ = 0;
+};
+
+// Where the sums of panels are collected: 2^places_log2 of them at once, [segment][token][row] each, the CTA's i-th
+// slot in place i modulo that.
+class PanelSums {
+ public:
+  __device__ PanelSums(const MmaParams& p, const StreamLayout& at, std::byte* shared, int tokens_log2)
+      : p_(p),
+        sums_(reinterpret_cast<float*>(shared + at.sums)),
+        full_(shared_address(shared) + at.barriers + 8 * p.stream.n_warps * p.stream.n_stages),
+        n_finished_(full_ + (8 << p.stream.places_log2)),
+        tokens_log2_(tokens_log2) {}
+
+  // One thread, before a barrier of the CTA.
+  __device__ void init() const {
+    for (int i = 0; i < 1 << p_.stream.places_log2; ++i) {
+      barrier_init(full_ + 8 * i, p_.stream.n_segments);
+      store_release(n_finished_ + 4 * i, 0);
+    }
+  }
+
+  // Has a warp leave its sums of a segment of the CTA's i-th slot, once the slots before it in this place are finished:
+  // leave(to), to [token][row]. A count tells, not a barrier's parity: a warp may be two rounds ahead of the slowest.
+  template <typename Leave>
+  __device__ void add(int i, int segment, Leave&& leave) const {
+    while (load_acquire(n_finished_ + 4 * place(i)) < round(i)) {
+    }
+    leave(of(i) + (segment * kTileRows << tokens_log2_));
+    __syncwarp();
+    if (threadIdx.x % 32 == 0) barrier_arrive(full_ + 8 * place(i));
+  }
+
+  // Writes every kFinishers-th of the CTA's slots, of SwiGLU's pairs, as their sums become complete.
+  __device__ void finish_all(const CtaSlots& slots, int finisher) const {
+    const int lane = threadIdx.x % 32, row = lane % kTileRows;
+    if (slots.pairs) {
+      for (int i = 2 * finisher; i < slots.n; i += 2 * kFinishers) {
+        const int panel = slots[i] / 2;
+        wait_full(i);
+        wait_full(i + 1);
+        for (int token = lane / kTileRows; token < p_.n_tokens; token += 2)
+          store_swiglu(p_, panel, row, token, sum(i, token, row), sum(i + 1, token, row));
+        release(i);
+        release(i + 1);
+      }
+      return;
+    }
+    for (int i = finisher; i < slots.n; i += kFinishers) {
+      const int slot = slots[i];
+      wait_full(i);
+      store_sums<2>(p_, {slot, row, 0, lane / kTileRows, p_.n_tokens, 2},
+                    [&](int token) { return sum(i, token, row); });
+      release(i);
+    }
+  }
+
+ private:
+  __device__ int place(int i) const { return i & ((1 << p_.stream.places_log2) - 1); }
+  __device__ uint32_t round(int i) const { return i >> p_.stream.places_log2; }
+  __device__ float* of(int i) const { return sums_ + (place(i) * p_.stream.n_segments * kTileRows << tokens_log2_); }
+  __device__ void wait_full(int i) const { barrier_wait(full_ + 8 * place(i), round(i) & 1); }
+  __device__ void release(int i) const {
+    __syncwarp();
+    if (threadIdx.x % 32 == 0) store_release(n_finished_ + 4 * place(i), round(i) + 1);
+  }
+  __device__ float sum(int i, int token, int row) const {
+    const float* from = of(i) + token * kTileRows + row;
+    float total = 0;
+#pragma unroll 4
+    for (int s = 0; s < p_.stream.n_segments; ++s) total += from[s * kTileRows << tokens_log2_];
+    return total;
+  }
+
+  const MmaParams& p_;
+  float* sums_;
+  uint32_t full_;        // barriers, by place
+  uint32_t n_finished_;  // counts, by place
+  int tokens_log2_;
+};
+
+#endif  // SPATE_HAS_BULK_COPY
+
+}  // namespace spate::cuda
