@@ -130,10 +130,10 @@ void check_job(const LinearJob& job) {
   SPATE_CHECK(job.y_stride >= job.weight->n_rows() || input.n_tokens <= 1, "rows of y overlap");
 }
 
-PanelProduct panel_product(const LinearJob& job, const std::byte* panel, int64_t index, int first_token) {
+void run_panel(PanelKernel kernel, const LinearJob& job, const std::byte* panel, int64_t index, int first_token) {
   const Activations& input = job.input;
   const int64_t first_row = index * kPanelRows;
-  return {.panel = panel,
+  kernel({.panel = panel,
           .n_cols = input.n_cols,
           .x = input.x == nullptr ? nullptr : input.x + int64_t{first_token} * input.n_cols,
           .blocks = input.blocks == nullptr ? nullptr : input.blocks + first_token,
@@ -143,39 +143,23 @@ PanelProduct panel_product(const LinearJob& job, const std::byte* panel, int64_t
           .y = job.y + first_token * job.y_stride + first_row,
           .y_stride = job.y_stride,
           .n_valid = static_cast<int>(std::min<int64_t>(kPanelRows, job.weight->n_rows() - first_row)),
-          .accumulate = job.accumulate};
-}
-
-void run_few(FewKernel kernel, const LinearJob& job, const std::byte* panels, int64_t begin, int64_t end) {
-  kernel({.first = panel_product(job, panels, begin, 0),
-          .n_panels = end - begin,
-          .panel_bytes = job.weight->panel_bytes(),
-          .n_rows = std::min((end - begin) * kPanelRows, job.weight->n_rows() - begin * kPanelRows)});
+          .accumulate = job.accumulate});
 }
 
 // Panels [begin, end) of one job. Tokens outside, panels inside: a block of activations serves several panels from the
 // second-level cache. Not so where laying a panel out again for each token block would cost more.
-void run_panels(const LinearKernels& kernels, const LinearJob& job, int64_t begin, int64_t end) {
+void run_panels(PanelKernel kernel, const LinearJob& job, int64_t begin, int64_t end) {
   const PackedMatrix& weight = *job.weight;
-  const PanelKernel kernel = kernels.kernel_for(weight.type());
-  const bool few = job.input.n_tokens >= kFewMinTokens && job.input.n_tokens <= kFewTokens;
-  const FewKernel few_kernel =
-      few && kernels.few_kernel_for != nullptr ? kernels.few_kernel_for(weight.type()) : nullptr;
   if (weight.memory_bytes() > 0) {
-    if (few_kernel != nullptr) return run_few(few_kernel, job, weight.panel(begin), begin, end);
     for (int token = 0; token < job.input.n_tokens; token += kTokenBlock)
-      for (int64_t i = begin; i < end; ++i) kernel(panel_product(job, weight.panel(i), i, token));
+      for (int64_t i = begin; i < end; ++i) run_panel(kernel, job, weight.panel(i), i, token);
     return;
   }
   thread_local Scratch memory;
   auto* scratch = memory.at_least<std::byte>(weight.panel_bytes());
   for (int64_t i = begin; i < end; ++i) {
     weight.lay_out_panel(i, scratch);
-    if (few_kernel != nullptr) {
-      run_few(few_kernel, job, scratch, i, i + 1);
-      continue;
-    }
-    for (int token = 0; token < job.input.n_tokens; token += kTokenBlock) kernel(panel_product(job, scratch, i, token));
+    for (int token = 0; token < job.input.n_tokens; token += kTokenBlock) run_panel(kernel, job, scratch, i, token);
   }
 }
 
@@ -237,7 +221,7 @@ void run_linear(ThreadPool& pool, Isa isa, std::span<const LinearJob> jobs) {
     if (by_tiles != nullptr)
       run_panels_by_tiles(by_tiles, job, begin, end);
     else
-      run_panels(kernels, job, begin, end);
+      run_panels(kernels.kernel_for(type), job, begin, end);
   };
   const int64_t grain =
       tiles ? panels_of_tile_chunk(n_panels, pool.size()) : panels_of_chunk(n_panels, n_tokens, pool.size());

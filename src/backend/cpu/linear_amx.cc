@@ -19,8 +19,17 @@ namespace {
 #include "backend/cpu/simd_avx512.h"
 #include "backend/cpu/linear_formats.inl"
 #include "backend/cpu/linear_integer.inl"
-#include "backend/cpu/amx_tiles.h"
 // clang-format on
+
+// The operand of _tile_loadconfig: Intel SDM, "LDTILECFG". All eight tiles of 16 rows of 64 bytes.
+struct TileConfig {
+  uint8_t palette = 1;
+  uint8_t start_row = 0;
+  uint8_t reserved[14] = {};
+  uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+};
+static_assert(sizeof(TileConfig) == 64);
 
 // Tiles: sums of 2 x 16 tokens with 2 panels, activations of 2 x 16 tokens, weights of 2 panels. The intrinsics want
 // literal numbers.
@@ -32,6 +41,11 @@ namespace {
 #define SPATE_TOKENS_1 5
 #define SPATE_WEIGHTS_0 6
 #define SPATE_WEIGHTS_1 7
+
+// To gcc 12 _tile_loadconfig and _tile_loadd read no memory: stores meant for them would be dropped or come too late.
+inline void finish_stores() {
+  asm volatile("" ::: "memory");
+}
 
 // ---- float32 to bfloat16
 
@@ -182,9 +196,9 @@ void decode_tile(StepAt at, StepAt ahead, uint16_t* tile) {
 // ---- the products
 
 void configure_tiles() {
-  TileConfig config;
-  for (int tile = 0; tile < 8; ++tile) config.set(tile, 16, 64);
-  load_config(config);
+  alignas(64) static constexpr TileConfig kConfig;
+  finish_stores();
+  _tile_loadconfig(&kConfig);
 }
 
 // Tiles of weights, [step][panel of the pair].

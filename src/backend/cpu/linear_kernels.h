@@ -35,25 +35,10 @@ struct PanelProduct {
 
 using PanelKernel = void (*)(const PanelProduct&);
 
-// Where an instruction set has more than one kernel: for at least and at most so many tokens, several panels a call.
-inline constexpr int kFewMinTokens = 3, kFewTokens = 32;
-
-// Consecutive panels times kFewMinTokens to kFewTokens tokens.
-struct FewProduct {
-  PanelProduct first;  // of the first panel; its n_valid does not count
-  int64_t n_panels = 0;
-  int64_t panel_bytes = 0;
-  int64_t n_rows = 0;  // of the panels, those that exist
-};
-
-using FewKernel = void (*)(const FewProduct&);
-
 struct LinearKernels {
   PanelKernel (*kernel_for)(QuantType type);
   // Makes n_blocks consecutive activation blocks of one token from x[32 n_blocks], written out_stride blocks apart.
   void (*quantize)(const float* x, int64_t n_blocks, ActivationBlock* out, int64_t out_stride);
-  // For few tokens, with the results of kernel_for()'s; null, or gives null, where there is none.
-  FewKernel (*few_kernel_for)(QuantType type) = nullptr;
   const TileKernels* tiles = nullptr;  // for many tokens; null where there are none
 };
 
@@ -61,6 +46,5 @@ const LinearKernels& portable_linear_kernels();
 const LinearKernels& avx2_linear_kernels();
 const LinearKernels& avx512_linear_kernels();
 const LinearKernels& amx_linear_kernels();
-FewKernel amx_few_kernel_for(QuantType type);
 
 }  // namespace spate::cpu

@@ -154,24 +154,6 @@ inline void tile_dpbf16ps(int c, int a, int b) {
   }
 }
 
-// c[m][n] += sum over k of a[m][4 k + i] b[k][4 n + i], signed by unsigned bytes, in int32
-inline void tile_dpbsud(int c, int a, int b) {
-  check_tile(a);
-  check_tile(b);
-  check_tile(c);
-  if (tiles.rows[a] != tiles.rows[c] || tiles.row_bytes[b] != tiles.row_bytes[c]) __builtin_trap();
-  if (tiles.row_bytes[a] != 4 * tiles.rows[b]) __builtin_trap();
-  for (int m = 0; m < tiles.rows[c]; ++m) {
-    int32_t sums[16];
-    std::memcpy(sums, tiles.data[c][m], sizeof sums);
-    for (int k = 0; k < tiles.rows[b]; ++k)
-      for (int n = 0; n < tiles.row_bytes[b] / 4; ++n)
-        for (int i = 0; i < 4; ++i)
-          sums[n] += static_cast<int8_t>(tiles.data[a][m][4 * k + i]) * tiles.data[b][k][4 * n + i];
-    std::memcpy(tiles.data[c][m], sums, sizeof sums);
-  }
-}
-
 // a & b | c is the one function that is used.
 template <int function>
 __m512i ternarylogic(__m512i a, __m512i b, __m512i c) {
@@ -248,7 +230,6 @@ inline __m512 mask_mov_ps(__m512 otherwise, __mmask16 mask, __m512 v) {
 #undef _tile_loadd
 #undef _tile_stored
 #undef _tile_dpbf16ps
-#undef _tile_dpbsud
 
 #define _mm512_loadu_si512(p) emulated::load<__m512i>(p)
 #define _mm512_loadu_ps(p) emulated::load<__m512>(p)
@@ -295,4 +276,3 @@ inline __m512 mask_mov_ps(__m512 otherwise, __mmask16 mask, __m512 v) {
 #define _tile_loadd(tile, base, stride) emulated::tile_loadd(tile, base, stride)
 #define _tile_stored(tile, base, stride) emulated::tile_stored(tile, base, stride)
 #define _tile_dpbf16ps(c, a, b) emulated::tile_dpbf16ps(c, a, b)
-#define _tile_dpbsud(c, a, b) emulated::tile_dpbsud(c, a, b)
