@@ -9,7 +9,8 @@
 //
 // The weights of a step stay in registers while the tokens pass by, so each is decoded once per kTokenBlock tokens.
 
-// Activations of a step as some kernel multiplied them with the codes, without kOffset or the bias of signed codes.
+// Activations of a step times the codes as they are: kOffset and the bias of signed codes are still to be taken off,
+// unless the products started with them (kOffsetFirst).
 struct RawSums {
   Ints half[2];  // only [0] where kScaleColumns is 32: the whole
 };
@@ -23,7 +24,7 @@ constexpr int log2_of(int power) {
 
 template <typename F>
 Ints without_offset(Ints raw, Ints sum_of_q) {
-  if constexpr (kCodeOffset<F> == 0)
+  if constexpr (kCodeOffset<F> == 0 || kOffsetFirst)
     return raw;
   else
     return sub_ints(raw, shift_left<log2_of(kCodeOffset<F>)>(sum_of_q));
@@ -60,21 +61,22 @@ Floats accumulate(const RawSums& raw, const Scales& w, const ActivationBlock& x,
 }
 
 template <typename F, int kGroups>
-Ints dot(const Bytes* codes, const int8_t* q) {
+Ints dot(const Bytes* codes, const int8_t* q, int32_t sum_of_q) {
+  const Ints start = broadcast_int(kOffsetFirst ? -kCodeOffset<F> * sum_of_q : 0);
   if constexpr (F::kSigned)
-    return dot_signed<kGroups>(codes, q);
+    return dot_signed<kGroups>(codes, q, start);
   else
-    return dot_unsigned<(1 << F::kBits) - 1, kGroups>(codes, q);
+    return dot_unsigned<(1 << F::kBits) - 1, kGroups>(codes, q, start);
 }
 
 template <typename F>
-RawSums multiply(const Bytes* codes, const int8_t* q) {
+RawSums multiply(const Bytes* codes, const ActivationBlock& x) {
   RawSums raw;
   if constexpr (F::kScaleColumns == 32) {
-    raw.half[0] = dot<F, 8>(codes, q);
+    raw.half[0] = dot<F, 8>(codes, x.q, x.sum);
   } else {
-    raw.half[0] = dot<F, 4>(codes, q);
-    raw.half[1] = dot<F, 4>(codes + 4, q + 16);
+    raw.half[0] = dot<F, 4>(codes, x.q, x.leading_sum);
+    raw.half[1] = dot<F, 4>(codes + 4, x.q + 16, x.sum - x.leading_sum);
   }
   return raw;
 }
@@ -157,11 +159,11 @@ void integer_product(const PanelProduct& p, float* results) {
         prefetch_codes(block, step, row);
         const ActivationBlock* x_step = x + step * p.block_stride;
         if constexpr (kTokens == 1) {
-          sum = accumulate<F>(multiply<F>(codes, x_step->q), scales, *x_step, sum);
+          sum = accumulate<F>(multiply<F>(codes, *x_step), scales, *x_step, sum);
         } else {
           for (int t = 0; t < n_tokens; ++t) {
             float* acc = results + t * kPanelRows + row;
-            store_floats(acc, accumulate<F>(multiply<F>(codes, x_step[t].q), scales, x_step[t], load_floats(acc)));
+            store_floats(acc, accumulate<F>(multiply<F>(codes, x_step[t]), scales, x_step[t], load_floats(acc)));
           }
         }
       }

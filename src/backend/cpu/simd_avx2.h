@@ -3,6 +3,7 @@
 
 constexpr int kLanes = 8;             // rows a vector
 constexpr bool kCodesBiased = false;  // dot_signed() takes signed codes as they are
+constexpr bool kOffsetFirst = false;  // offsets of codes are taken off sums, not what sums start from
 constexpr int kHalvesBits = 4;        // codes of up to so many bits are multiplied as linear_integer_halves.inl does
 constexpr int kFloatTokens = 3;       // tokens a pass over weights of float types: 12 accumulators of 16 registers
 
@@ -119,14 +120,14 @@ inline Bytes broadcast_4(const int8_t* q) {
   return _mm256_set1_epi32(four);
 }
 
-// Sum over kGroups groups of 4 columns of codes[group][row] * q[column], exact: pairs of products are added as int16
-// for as long as they cannot overflow, |q| being at most 127.
+// start + the sum over kGroups groups of 4 columns of codes[group][row] * q[column], exact: pairs of products are added
+// as int16 for as long as they cannot overflow, |q| being at most 127.
 template <int kMaxCode, int kGroups>
-Ints dot_unsigned(const Bytes* codes, const int8_t* q) {
+Ints dot_unsigned(const Bytes* codes, const int8_t* q, Ints start) {
   constexpr int kFit = 32767 / (2 * 127 * kMaxCode);
   static_assert(kFit >= 1);
   constexpr int kRun = kFit < kGroups ? kFit : kGroups;
-  Ints sum = _mm256_setzero_si256();
+  Ints sum = start;
   for (int first = 0; first < kGroups; first += kRun) {
     __m256i pairs = _mm256_maddubs_epi16(codes[first], broadcast_4(q + 4 * first));
     for (int g = first + 1; g < first + kRun && g < kGroups; ++g)
@@ -152,8 +153,8 @@ inline Ints sum_of_pairs(Ints pairs) {
 // The instruction multiplies unsigned by signed, so the code's sign moves over to q. A pair of products is at most
 // 2 * 128 * 127 = 32512.
 template <int kGroups>
-Ints dot_signed(const Bytes* codes, const int8_t* q) {
-  Ints sum = _mm256_setzero_si256();
+Ints dot_signed(const Bytes* codes, const int8_t* q, Ints start) {
+  Ints sum = start;
   for (int g = 0; g < kGroups; ++g) {
     const __m256i magnitude = _mm256_abs_epi8(codes[g]);
     const __m256i pairs = _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(broadcast_4(q + 4 * g), codes[g]));

@@ -3,6 +3,7 @@
 
 constexpr int kLanes = 16;           // rows a vector
 constexpr bool kCodesBiased = true;  // signed codes carry +128: VNNI multiplies unsigned by signed
+constexpr bool kOffsetFirst = true;  // offsets of codes are what sums start from, not taken off them
 constexpr int kHalvesBits = 0;       // no codes are multiplied by halves
 constexpr int kFloatTokens = 6;      // tokens a pass over weights of float types: 24 accumulators of 32 registers
 
@@ -126,19 +127,15 @@ inline Bytes broadcast_4(const int8_t* q) {
   return _mm512_set1_epi32(four);
 }
 
-// Sum over kGroups groups of 4 columns of codes[group][row] * q[column], exact. Two chains: the instruction takes 5
-// cycles.
+// start + the sum over kGroups groups of 4 columns of codes[group][row] * q[column], exact. One chain of instructions
+// that take 5 cycles each: those of other steps and tokens are under way beside it, and a second chain asks for an
+// addition.
 template <int kMaxCode, int kGroups>
-Ints dot_unsigned(const Bytes* codes, const int8_t* q) {
-  static_assert(kGroups % 2 == 0);
-  Ints even = _mm512_setzero_si512(), odd = _mm512_setzero_si512();
-  for (int g = 0; g < kGroups; g += 2) {
-    even = _mm512_dpbusd_epi32(even, codes[g], broadcast_4(q + 4 * g));
-    odd = _mm512_dpbusd_epi32(odd, codes[g + 1], broadcast_4(q + 4 * g + 4));
-  }
-  return _mm512_add_epi32(even, odd);
+Ints dot_unsigned(const Bytes* codes, const int8_t* q, Ints start) {
+  for (int g = 0; g < kGroups; ++g) start = _mm512_dpbusd_epi32(start, codes[g], broadcast_4(q + 4 * g));
+  return start;
 }
 template <int kGroups>
-Ints dot_signed(const Bytes* codes, const int8_t* q) {
-  return dot_unsigned<255, kGroups>(codes, q);  // the caller takes the bias out
+Ints dot_signed(const Bytes* codes, const int8_t* q, Ints start) {
+  return dot_unsigned<255, kGroups>(codes, q, start);  // the caller takes the bias out
 }

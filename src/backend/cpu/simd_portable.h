@@ -4,6 +4,7 @@
 
 constexpr int kLanes = 4;             // rows a vector
 constexpr bool kCodesBiased = false;  // dot_signed() takes signed codes as they are
+constexpr bool kOffsetFirst = false;  // offsets of codes are taken off sums, not what sums start from
 constexpr int kHalvesBits = 0;        // no codes are multiplied by halves
 constexpr int kFloatTokens = 2;       // tokens a pass over weights of float types: 4 accumulators each, in 16 registers
 
@@ -121,10 +122,10 @@ inline Floats load_bf16(const uint16_t* p) {
   return (Floats)(__builtin_convertvector(load_as<Halves>(p), Words) << 16);
 }
 
-// Sum over kGroups groups of 4 columns of codes[group][row] * q[column], exact.
+// start + the sum over kGroups groups of 4 columns of codes[group][row] * q[column], exact.
 template <int kMaxCode, int kGroups>
-Ints dot_unsigned(const Bytes* codes, const int8_t* q) {
-  Ints sum{};
+Ints dot_unsigned(const Bytes* codes, const int8_t* q, Ints start) {
+  Ints sum = start;
   for (int g = 0; g < kGroups; ++g) {
     const Ints four = (Ints)codes[g];
     for (int c = 0; c < 4; ++c) sum += ((four >> (8 * c)) & 255) * static_cast<int32_t>(q[4 * g + c]);
@@ -132,8 +133,8 @@ Ints dot_unsigned(const Bytes* codes, const int8_t* q) {
   return sum;
 }
 template <int kGroups>
-Ints dot_signed(const Bytes* codes, const int8_t* q) {
-  Ints sum{};
+Ints dot_signed(const Bytes* codes, const int8_t* q, Ints start) {
+  Ints sum = start;
   for (int g = 0; g < kGroups; ++g) {
     const Ints four = (Ints)codes[g];
     for (int c = 0; c < 4; ++c) sum += ((four << (24 - 8 * c)) >> 24) * static_cast<int32_t>(q[4 * g + c]);
