@@ -115,7 +115,7 @@ TEST(LinearTiles, Gated_OnlyWhereTilesAreUsed) {
   const PackedMatrix q8 = matrix(QuantType::kQ8_0, 64), f32 = matrix(QuantType::kF32, 64);
   const PackedMatrix odd = matrix(QuantType::kQ8_0, 48);
   const std::vector<float> x = random_activations(40, 32, 3);
-  ActivationBuffer tiles(40, 32), blocks(40, 32, kNoTiles);
+  ActivationBuffer tiles(40, 32, 40), blocks(40, 32, kNoTiles);
   const Activations by_tiles = tiles.fill(pool, Isa::kAmx, x.data(), 40, 32, true);
   const Activations by_blocks = blocks.fill(pool, Isa::kAmx, x.data(), 40, 32, true);
   EXPECT_TRUE(takes_gated_tiles(Isa::kAmx, {.gate = &q8, .up = &q8, .input = by_tiles}));
