@@ -24,6 +24,9 @@ namespace spate::app {
 
 namespace {
 
+// Far above any conversation, far below what would fill the memory as values.
+constexpr uint64_t kMaxCaseBytes = uint64_t{64} << 20;
+
 struct TemplateOptions {
   std::string first, second;  // MODEL and CASE, or CASE alone
   std::string file;
@@ -69,7 +72,7 @@ Result<Source> load_source(const TemplateOptions& options) {
 }
 
 Result<chat::Conversation> read_case(const std::string& path) {
-  SPATE_TRY(const std::string text, read_file(path));
+  SPATE_TRY(const std::string text, read_file(path, kMaxCaseBytes));
   const std::string name = path == "-" ? "standard input" : path;
   SPATE_TRY(const chat::Json json, chat::parse_json(text, name));
   Result<chat::Conversation> conversation = chat::Conversation::from_json(json);
@@ -80,6 +83,8 @@ Result<chat::Conversation> read_case(const std::string& path) {
 Result<void> run_template(const TemplateOptions& options) {
   if (options.first.empty())
     return Error::usage("no conversation; give a JSON file with `messages`, or - for standard input");
+  if (options.second.empty() && options.first.ends_with(".gguf"))
+    return Error::usage(fmt::format("no conversation named beside the model {}", options.first));
   if (!options.file.empty() && !options.second.empty())
     return Error::usage("give a MODEL or --file, not both; the conversation is one file");
   if (!options.file.empty() && (options.ids || !options.name.empty()))

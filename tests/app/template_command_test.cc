@@ -88,6 +88,8 @@ TEST(Template, WhatCannotBeRendered_IsOneLineWithItsExitCode) {
   };
   for (const Case& c :
        std::vector<Case>{{{}, "", 2, "no conversation"},
+                         {{bundled_model_path()}, "", 2, "no conversation named beside the model"},
+                         {{"/dev/zero"}, "", 3, "has more than 64 MiB"},
                          {{"--file", refuses, "-"}, kHello, 2, "refuses.jinja', line 2: roles must alternate"},
                          {{"--file", fails, "-"}, kHello, 5, "fails.jinja', line 1"},
                          {{"--file", broken, "-"}, kHello, 4, "broken.jinja', line 1"},
