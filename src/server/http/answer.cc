@@ -31,9 +31,11 @@ std::string field_lines(std::string_view field, std::string_view text) {
   std::string lines;
   lines.reserve(field.size() + text.size() + 2);  // of one line, and what ends the event
   for (;;) {
-    const size_t end = text.find_first_of("\r\n");
+    // Not find_first_of(), which calls memchr() for each byte: of all that a token costs here, that took the most.
+    const auto* const found = std::find_if(text.begin(), text.end(), [](char c) { return c == '\n' || c == '\r'; });
+    const auto end = static_cast<size_t>(found - text.begin());
     lines.append(field).append(text.substr(0, end)).append("\n");
-    if (end == std::string_view::npos) return lines;
+    if (end == text.size()) return lines;
     text.remove_prefix(text.substr(end).starts_with("\r\n") ? end + 2 : end + 1);
   }
 }
