@@ -25,6 +25,7 @@ constexpr Threshold kThresholds[] = {
     {kStreamInt8Tokens, &DeviceProfile::stream_int8_tokens, 0, 1},
     {"stream_int8_warps", &DeviceProfile::stream_int8_warps, 4, 16},
     {"stream_int8_ctas", &DeviceProfile::stream_int8_ctas, 1, 2},
+    {"stream_int8_ahead", &DeviceProfile::stream_int8_ahead, 0, 32},
     {"gemv_tokens", &DeviceProfile::gemv_tokens, 0, 2},
     {"gemv_warps", &DeviceProfile::gemv_warps, 0, 16},
     {"gemv_warps_m", &DeviceProfile::gemv_warps_m, 0, 16},

@@ -173,7 +173,8 @@ StreamPlan plan_stream_int8(const MmaShape& shape, int n_types, int tile_bytes, 
   for (int ctas = profile.stream_int8_ctas; ctas >= 1; --ctas) {
     const int room = (profile.shared_bytes_per_block + kReservedBytes) / ctas - kReservedBytes - kStreamStaticBytes;
     const int least_warps = ctas == 1 ? 4 : std::min(most_warps, kEnoughWarps);
-    const StreamPlan plan = fit_stream(shape, bytes, 1, 0, room, most_warps, least_warps, profile);
+    StreamPlan plan = fit_stream(shape, bytes, 1, 0, room, most_warps, least_warps, profile);
+    plan.shape.n_ahead = profile.stream_int8_ahead;
     if (plan.n_ctas != 0) return plan;
   }
   return {};

@@ -36,24 +36,29 @@ struct Int8Row {
   }
 };
 
-// A lane's sums of rows g and g + 8 over its columns of the segment's tiles. A tile is in registers when its stage is
-// given back, so that all stages are under way while it is multiplied.
+// A lane's sums of rows g and g + 8 over its columns of the segment's tiles. Where registers hold a whole tile, its
+// stage is given back first, so that all stages are under way while it is multiplied.
 template <class Tile, class Ring>
 __device__ __forceinline__ void multiply_segment(Ring& ring, LaneActivationCursor<1> x, int n_tiles,
                                                  float (&sums)[2][1]) {
+  constexpr bool kHoldsTile = Tile::kBytes <= 4096;
   for (; n_tiles > 0; --n_tiles) {
     typename Tile::Regs regs;
     const SharedCursor weights = SharedCursor::at(ring.wait(), threadIdx.x % 32);
-    Tile::template load_half<0>(weights, regs);
-    Tile::template load_half<1>(weights, regs);
-    ring.refill();
+    Tile::template load_half<1>(weights, regs);  // with it, what both halves need
+    if constexpr (kHoldsTile) {
+      Tile::template load_half<0>(weights, regs);
+      ring.refill();
+    }
     LaneActivations columns[1];
-    x.template load<0>(columns);
-    Tile::template add_cell<0, 0>(regs, columns, sums[0]);
-    Tile::template add_cell<0, 1>(regs, columns, sums[1]);
     x.template load<1>(columns);
     Tile::template add_cell<1, 0>(regs, columns, sums[0]);
     Tile::template add_cell<1, 1>(regs, columns, sums[1]);
+    if constexpr (!kHoldsTile) Tile::template load_half<0>(weights, regs);
+    x.template load<0>(columns);
+    Tile::template add_cell<0, 0>(regs, columns, sums[0]);
+    Tile::template add_cell<0, 1>(regs, columns, sums[1]);
+    if constexpr (!kHoldsTile) ring.refill();
     x.advance(1);
   }
 }

@@ -61,6 +61,7 @@ class ChunkRing {
     __syncwarp();
     begin_segment();
     for (int i = 0; i < p.stream.n_stages; ++i) fill(i);
+    if (p.stream.n_ahead > 0) ask_ahead();
   }
 
   // The current stage, once its chunk has come.
@@ -95,6 +96,19 @@ class ChunkRing {
     if (left_ == 0) return;
     if (threadIdx.x % 32 == 0)
       copy_bulk(shared_address(ring_) + stage * Chunks::kStageBytes, from_, n_bytes_, barriers_ + 8 * stage);
+    advance();
+  }
+
+  // For the chunks that the ring has no place for yet: so that memory is read on while the CTA waits for its input.
+  __device__ void ask_ahead() const {
+    ChunkRing ahead = *this;
+    for (int i = 0; i < p_.stream.n_ahead && ahead.left_ > 0; ++i) {
+      if (threadIdx.x % 32 == 0) prefetch_bulk(ahead.from_, ahead.n_bytes_);
+      ahead.advance();
+    }
+  }
+
+  __device__ void advance() {
     from_ += n_bytes_;
     if (--left_ == 0) {
       next_.advance(p_.stream);
@@ -160,10 +174,11 @@ class PanelSums {
       return;
     }
     for (int i = finisher; i < slots.n; i += kFinishers) {
-      const int slot = slots[i];
-      wait_full(i);
-      store_sums<2>(p_, {slot, row, 0, lane / kTileRows, p_.n_tokens, 2},
-                    [&](int token) { return sum(i, token, row); });
+      // Waits where it needs the sums: the residual has been asked for by then. The panel's first row always waits.
+      store_sums<2>(p_, {slots[i], row, 0, lane / kTileRows, p_.n_tokens, 2}, [&](int token) {
+        wait_full(i);
+        return sum(i, token, row);
+      });
       release(i);
     }
   }

@@ -221,6 +221,7 @@ TEST_P(MatmulTypes, EveryInt8Ring_IsTheSum) {
       for (const int n_ctas : {1, 2}) {
         profile_.stream_int8_warps = n_warps;
         profile_.stream_int8_ctas = n_ctas;
+        profile_.stream_int8_ahead = n_warps % 5;
         SCOPED_TRACE(::testing::Message()
                      << n_rows << " x " << n_cols << ", " << n_warps << " warps, " << n_ctas << " CTAs an SM");
         ASSERT_NO_FATAL_FAILURE(expect_product({&w}, x, 1, Epilogue::kStore));
