@@ -37,8 +37,8 @@ struct LayerWeights {
 class Model {
  public:
   // Reads the spec and binds every weight that it calls for. Error kBadFile: a tensor missing or of another shape, or
-  // the vocabulary's size differs from the embedding's rows; kUnsupported: an architecture, a tensor type, no tensors, or
-  // a tensor that the architecture does not use (by name: running without it would give wrong numbers).
+  // the vocabulary's size differs from the embedding's rows; kUnsupported: an architecture, a tensor type, no tensors,
+  // or a tensor that the architecture does not use (by name: running without it would give wrong numbers).
   static Result<std::shared_ptr<const Model>> open(const std::string& path);
   static Result<std::shared_ptr<const Model>> bind(GgufFile file);
 
