@@ -49,7 +49,8 @@ struct DeviceProfile {
   // Sets one threshold by its name. Error (kUsage): no such name (the message lists them) or a value out of range.
   Result<void> tune(std::string_view assignment);
 
-  // "f16" or "fp8". Error kUsage: another name, or the device or the code for it has no E4M3.
+  // "f16" or "fp8", which begins at fewer tokens than the float16 of gemm_min_tokens. Error kUsage: another name, or
+  // the device or the code for it has no E4M3.
   Result<void> set_prefill_precision(std::string_view name);
 };
 

@@ -44,8 +44,10 @@ TEST(DeviceProfile, PrefillInFp8_NeedsADeviceThatHasIt) {
   DeviceProfile profile;
   profile.name = "Card";
   profile.capability = 90;
+  profile.gemm_min_tokens = 2048;
   ASSERT_TRUE(profile.set_prefill_precision("fp8").ok());
   EXPECT_TRUE(profile.prefill_fp8);
+  EXPECT_LT(profile.gemm_min_tokens, 512) << "it pays from fewer tokens on than float16 does";
   ASSERT_TRUE(profile.set_prefill_precision("f16").ok());
   EXPECT_FALSE(profile.prefill_fp8);
   EXPECT_EQ(profile.set_prefill_precision("int8").error().code, ErrorCode::kUsage);

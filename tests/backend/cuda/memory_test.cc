@@ -58,6 +58,7 @@ TEST_F(MemoryPlanning, SmallerKvTypes_TakeLess) {
 }
 
 TEST_F(MemoryPlanning, PrefillInFp8_TakesRoomForItsActivations) {
+  profile_.gemm_min_tokens = 512;
   ExecutorLimits limits = kLimits;
   limits.max_step_tokens = 512;
   const auto workspace = [&] {
@@ -69,7 +70,7 @@ TEST_F(MemoryPlanning, PrefillInFp8_TakesRoomForItsActivations) {
   const int widest = std::max({spec.d_model, spec.q_dim(), spec.d_ff});
   // A byte an activation, and a factor a token.
   EXPECT_EQ(workspace() - without, 512 * padded_cols(widest) + 512 * 4);
-  limits.max_step_tokens = profile_.gemm_min_tokens - 1;
+  limits.max_step_tokens = 511;
   const int64_t short_steps = workspace();
   profile_.prefill_fp8 = false;
   EXPECT_EQ(short_steps, workspace()) << "no step is long enough for it";
