@@ -16,8 +16,11 @@ cudaError_t allow_shared_bytes(const void* kernel, size_t n_bytes) {
   if (n_bytes <= bytes) return cudaSuccess;
   const cudaError_t code =
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(n_bytes));
-  if (code == cudaSuccess) bytes = n_bytes;
-  return code;
+  if (code != cudaSuccess) return code;
+  bytes = n_bytes;
+  // Such a kernel has little use for a first-level cache. An SM that kept one would have to fall idle before the next
+  // kernel's CTAs, which find room beside this one's in shared memory alone, could start.
+  return cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared);
 }
 
 }  // namespace spate::cuda
