@@ -2,9 +2,9 @@
 // one translation unit, matmul_*.cu).
 #pragma once
 
-#include "backend/cuda/half2_bits.h"
 #include <cuda.h>
 
+#include "backend/cuda/half2_bits.h"
 #include "backend/cuda/launch.h"
 #include "backend/cuda/matmul_params.h"
 
