@@ -152,9 +152,10 @@ struct CtaPlace {
   int warp_m, warp_k, warps_k, warps_k_log2;
   int first_token, first_slot, first_tile, n_tiles;
 
-  // Of a CTA with 2^warps_log2 warps that multiply.
-  __device__ CtaPlace(const MmaParams& p, int tokens, int n_panels, int warps_log2 = 3) {
-    const int warp = threadIdx.x / 32;
+  __device__ CtaPlace(const MmaParams& p, int tokens, int n_panels)
+      : CtaPlace(p, tokens, n_panels, threadIdx.x / 32, 3) {}
+  // Of a CTA with 2^warps_log2 warps that multiply; warp: the thread's.
+  __device__ CtaPlace(const MmaParams& p, int tokens, int n_panels, int warp, int warps_log2) {
     warp_m = warp & ((1 << p.warps_m_log2) - 1);
     warp_k = warp >> p.warps_m_log2;
     warps_k_log2 = warps_log2 - p.warps_m_log2;
