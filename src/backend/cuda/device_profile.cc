@@ -140,7 +140,10 @@ DeviceProfile read_properties(int device) {
     profile.stream_tokens = 8;
     profile.stream_int8_tokens = 1;
   }
-  if (has_wgmma(profile.capability)) profile.wide_min_tokens = 17;
+  if (has_wgmma(profile.capability)) {
+    profile.wide_min_tokens = 17;
+    profile.gemm_min_tokens = 768;
+  }
   return profile;
 }
 

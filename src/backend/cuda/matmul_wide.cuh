@@ -5,7 +5,7 @@
 // share out K in tiles of 256. Nobody waits at a barrier of the CTA on the way:
 // - each of these warps has a ring of chunks of its own panel's weights, filled by bulk copies that it starts itself,
 //   the first of them before the kernel's predecessor has ended;
-// - one lane fills a ring of activations, half a tile's columns at a time, by tensor copies that swizzle them;
+// - one more warp fills a ring of activations, half a tile's columns at a time, by tensor copies that swizzle them;
 // - products are asynchronous: while one runs, the warp decodes for the next.
 // K may besides be cut between CTAs, as in matmul_mma.cuh.
 #pragma once
@@ -107,60 +107,33 @@ struct ActivationRing {
   }
 };
 
-// Fills the ring: one lane of a warp that multiplies as the others do. (A warp of its own would cost all of them their
-// registers beyond 96.)
+// The warp that fills the ring; one lane.
 template <int kTokens>
-class ActivationSender {
- public:
-  __device__ ActivationSender(const CUtensorMap& map, const CtaPlace& place, const ActivationRing& ring)
-      : map_(map), place_(place), ring_(ring) {}
-
-  // The first halves, as many as there is room for.
-  __device__ void start() {
-    for (int i = 0; i < ring_.n_stages; ++i) send();
-  }
-  // Once the warp has gone on from a half: the next one that has no place yet, as soon as all warps have gone on.
-  __device__ void refill() {
-    if (tile_ >= place_.n_tiles) return;
-    barrier_wait(ring_.empty + 8 * ring_.stage, ring_.phase ^ 1);
-    send();
-  }
-
- private:
-  __device__ void send() {
-    if (tile_ >= place_.n_tiles) return;
-    constexpr int kBoxBytes = kTokens * kWideBoxCols * 2;
-    const int n = min(place_.warps_k, place_.n_tiles - tile_);
-    const uint32_t full = ring_.full + 8 * ring_.stage;
-    uint32_t to = ring_.at + ring_.stage * ring_.stage_bytes;
-    barrier_expect(full, n * kWideBoxes * kBoxBytes);
-    int column = (place_.first_tile + tile_) * kTileCols + half_ * kWideStageCols;
-    for (int i = 0; i < n; ++i, column += kTileCols) {
-#pragma unroll
-      for (int box = 0; box < kWideBoxes; ++box, to += kBoxBytes)
-        copy_box(to, &map_, column + box * kWideBoxCols, place_.first_token, full);
+__device__ __forceinline__ void send_activations(const CUtensorMap& map, const CtaPlace& place, ActivationRing ring) {
+  constexpr int kBoxBytes = kTokens * kWideBoxCols * 2;
+  for (int first = 0; first < place.n_tiles; first += place.warps_k) {
+    const int n = min(place.warps_k, place.n_tiles - first);
+    for (int column = 0; column < kTileCols; column += kWideStageCols) {
+      barrier_wait(ring.empty + 8 * ring.stage, ring.phase ^ 1);
+      const uint32_t full = ring.full + 8 * ring.stage;
+      uint32_t to = ring.at + ring.stage * ring.stage_bytes;
+      barrier_expect(full, n * kWideBoxes * kBoxBytes);
+      for (int i = 0; i < n * kWideBoxes; ++i, to += kBoxBytes)
+        copy_box(to, &map,
+                 (place.first_tile + first + i / kWideBoxes) * kTileCols + column + i % kWideBoxes * kWideBoxCols,
+                 place.first_token, full);
+      ring.leave();
     }
-    ring_.leave();
-    half_ ^= 1;
-    if (half_ == 0) tile_ += place_.warps_k;
   }
-
-  const CUtensorMap& map_;
-  const CtaPlace& place_;
-  ActivationRing ring_;      // at the stage to fill next
-  int tile_ = 0, half_ = 0;  // of the CTA's, to go there
-};
+}
 
 // A multiplying warp's work, of at least one tile; warpgroups stay together, as their warps have the same number of
 // tiles. Leaves x behind the activations that it read. nowhere: a barrier that nobody waits for.
-// sends: this thread is the one that fills the ring.
 template <class Tile, int kTokens>
 __device__ __forceinline__ void multiply_wide(WeightRing<Tile>& weights, ActivationRing& x, int n_tiles, int warp_k,
-                                              ActivationSender<kTokens>& sender, bool sends, uint32_t nowhere,
-                                              Sums<kTokens / 8, 1>& sums) {
+                                              uint32_t nowhere, Sums<kTokens / 8, 1>& sums) {
   // Groups of 32 columns whose products are under way together: the more the fewer waits, as registers allow.
-  constexpr int kGroup = kTokens <= 64 ? 2 : 1, kBoxBytes = kTokens * kWideBoxCols * 2;
-  const bool early = x.n_stages == 2;  // else there is time until the half has been multiplied
+  constexpr int kGroup = kTokens <= 32 ? 4 : kTokens <= 64 ? 2 : 1, kBoxBytes = kTokens * kWideBoxCols * 2;
   const uint32_t own_x = x.at + warp_k * kWideBoxes * kBoxBytes;
   const int lane = threadIdx.x % 32;
   int add = 0;
@@ -173,7 +146,11 @@ __device__ __forceinline__ void multiply_wide(WeightRing<Tile>& weights, Activat
       Tile::template weights<h, 1, first + i>(regs, factors[1], w[i][1]);
     };
     decode.template operator()<0>();
-    if constexpr (kGroup == 2) decode.template operator()<1>();
+    if constexpr (kGroup >= 2) decode.template operator()<1>();
+    if constexpr (kGroup == 4) {
+      decode.template operator()<2>();
+      decode.template operator()<3>();
+    }
     start_products();
 #pragma unroll
     for (int i = 0; i < kGroup; ++i) {
@@ -194,17 +171,14 @@ __device__ __forceinline__ void multiply_wide(WeightRing<Tile>& weights, Activat
     const uint32_t b = describe_b(own_x + x.stage * x.stage_bytes);
     group.template operator()<h, 0>(regs, factors, b);
     if (lane == 0) barrier_arrive(read);
-    if (sends && early && read != nowhere) sender.refill();
     if constexpr (kGroup == 1) group.template operator()<h, 1>(regs, factors, b);
-    if constexpr (WeightRing<Tile>::kPerTile == 1 && kGroup == 2) {
-      group.template operator()<h, 2>(regs, factors, b);
-    } else {
-      const typename Tile::Regs rest = Tile::load(cursor);  // now, for want of registers
+    if constexpr (kGroup <= 2) {
+      // Halves that come by themselves, and many sums, leave no registers to keep all codes in.
+      constexpr bool kKept = WeightRing<Tile>::kPerTile == 1 && kGroup == 2;
+      const typename Tile::Regs rest = kKept ? regs : Tile::load(cursor);
       group.template operator()<h, 2>(rest, factors, b);
       if constexpr (kGroup == 1) group.template operator()<h, 3>(rest, factors, b);
     }
-    if (sends && !early && read != nowhere) sender.refill();
-    __syncwarp();
     read = x.leave();
   };
   int left = n_tiles;
@@ -244,8 +218,9 @@ __global__ void __launch_bounds__(kWideThreads, 1)
   extern __shared__ __align__(1024) std::byte unaligned[];
   release_successor();
   std::byte* shared = unaligned + (-shared_address(unaligned) & (kWideAlignment - 1));
-  // From one lane, so that the compiler knows it, and all that follows from it, to be the same in the warp.
-  const int warp = __shfl_sync(0xffffffff, static_cast<int>(threadIdx.x / 32), 0);
+  // From one lane, so that the compiler knows it, and all that follows from it, to be the same in the warp. With 128
+  // tokens it then runs out of registers.
+  const int own_warp = threadIdx.x / 32, warp = kTokens <= 64 ? __shfl_sync(0xffffffff, own_warp, 0) : own_warp;
   const CtaPlace place(p, kTokens, 1, warp, kWideWarpsLog2);
   const WideLayout at = WideLayout::of(p.wide, kTokens, place.warps_k, Tile::kBytes);
   const uint32_t base = shared_address(shared);
@@ -255,11 +230,18 @@ __global__ void __launch_bounds__(kWideThreads, 1)
                    .n_stages = p.wide.x_stages,
                    .stage_bytes = at.x_stage};
   const uint32_t nowhere = base + at.barriers + 8 * (2 * p.wide.x_stages + kWideWarps * p.wide.weight_stages);
-  const bool sends = threadIdx.x == 0;
-  if (sends) {
+  if (threadIdx.x == 32 * kWideWarps) {
     x.init();
     barrier_init(nowhere, kWideWarps);
   }
+  __syncthreads();
+  if (warp >= kWideWarps) {
+    give_registers<kWideFewRegisters>();
+    wait_for_predecessor();
+    if (threadIdx.x == 32 * kWideWarps) send_activations<kTokens>(x_map, place, x);
+    return;
+  }
+  take_registers<kWideManyRegisters>();
   // Warps behind the last slot do what the last one's does, for the warpgroup's sake; it is never written.
   const std::byte* panel = slot_tiles(p, min(place.first_slot + place.warp_m, p.n_slots - 1), Tile::kBytes);
   WeightRing<Tile> weights(shared + at.weights + warp * at.weights_of_warp,
@@ -267,14 +249,11 @@ __global__ void __launch_bounds__(kWideThreads, 1)
                            p.wide.weight_stages, panel + int64_t{place.first_tile + place.warp_k} * Tile::kBytes,
                            place.warp_tiles(), place.warps_k);
   wait_for_predecessor();
-  ActivationSender<kTokens> sender(x_map, place, x);
-  if (sends) sender.start();
   prepare_token_factors<kTokens <= 16 ? 32 : 8>(p, place.first_token, min(p.n_tokens - place.first_token, kTokens),
-                                                threadIdx.x, kWideThreads);
-  __syncthreads();  // the barriers are there
+                                                threadIdx.x, 32 * kWideWarps);
   Sums<kTokens / 8, 1> sums;
   if (place.warp_tiles() > 0) {
-    multiply_wide<Tile, kTokens>(weights, x, place.warp_tiles(), place.warp_k, sender, sends, nowhere, sums);
+    multiply_wide<Tile, kTokens>(weights, x, place.warp_tiles(), place.warp_k, nowhere, sums);
   } else {
     sums = {};
   }

@@ -6,8 +6,12 @@
 namespace spate::cuda {
 
 inline constexpr int kWideWarpsLog2 = 4;
-inline constexpr int kWideWarps = 1 << kWideWarpsLog2;
-inline constexpr int kWideThreads = 32 * kWideWarps;
+inline constexpr int kWideWarps = 1 << kWideWarpsLog2;      // that multiply
+inline constexpr int kWideThreads = 32 * (kWideWarps + 4);  // with a warpgroup of which one warp fetches activations
+// Registers a thread of the warpgroups that multiply and of the one that does not; of 640 threads the compiler gives
+// each 96, and only as many can be handed over.
+inline constexpr int kWideManyRegisters = 112, kWideFewRegisters = 32;
+static_assert(kWideWarps * kWideManyRegisters + 4 * kWideFewRegisters <= kWideThreads / 32 * 96);
 inline constexpr int kWideBoxCols = 64;  // of activations that a tensor copy brings: rows of 128 bytes
 inline constexpr int kWideBoxes = 2;     // of a stage and tile
 inline constexpr int kWideStageCols = kWideBoxes * kWideBoxCols;

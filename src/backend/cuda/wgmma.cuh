@@ -18,6 +18,17 @@ namespace spate::cuda {
 
 #if SPATE_HAS_WGMMA
 
+// A warpgroup's registers a thread from here on, fewer or more than the kernel was compiled for; the sum over the CTA's
+// warpgroups must not grow. Multiples of 8.
+template <int n>
+__device__ __forceinline__ void give_registers() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(n));
+}
+template <int n>
+__device__ __forceinline__ void take_registers() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(n));
+}
+
 // Describes B[n x 64] in shared memory: n rows (a multiple of 8) of 64 float16 each, 128 bytes apart, their 16-byte
 // chunks XORed with row & 7, from a multiple of 1024 on. The low word of a descriptor; a part of it is the address over
 // 16, so two more are the next 16 columns of K.

@@ -167,6 +167,19 @@ TEST_P(MatmulTypes, WithoutWgmma_IsTheSum) {
   }
 }
 
+// Decoded once, then cuBLASLt, from fewer tokens on than where that pays.
+TEST_P(MatmulTypes, ThroughCublas_IsTheSum) {
+  if (gemm_ == nullptr) GTEST_SKIP() << "no cuBLASLt";
+  profile_.gemm_min_tokens = 256;
+  const Matrix w = make_matrix(GetParam(), 300, 1280, 25), up = make_matrix(GetParam(), 300, 1280, 26);
+  for (const int n_tokens : {256, 300}) {
+    SCOPED_TRACE(n_tokens);
+    const Activations x = make_activations(n_tokens, w.n_cols, 27);
+    ASSERT_NO_FATAL_FAILURE(expect_product({&w}, x, n_tokens, Epilogue::kAdd));
+    ASSERT_NO_FATAL_FAILURE(expect_swiglu(w, up, x, n_tokens));
+  }
+}
+
 // Every cut of matmul_wide.cuh: one warpgroup of rows to all, K whole and shared by up to 8 CTAs (more than there are
 // tiles for all warps), one group of tokens and several, full and not.
 TEST_P(MatmulTypes, EveryWideCut_IsTheSum) {
