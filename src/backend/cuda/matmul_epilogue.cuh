@@ -157,14 +157,32 @@ __device__ __forceinline__ void store_sums(const MmaParams& p, const RowShare& s
   }
 }
 
+// Where the SwiGLU of one row goes, by token.
+struct SwiGluRow {
+  bool exists;
+  __half* ff;  // the row's element of token 0
+  int64_t stride;
+  float gate_factor, up_factor;
+
+  __device__ SwiGluRow(const MmaParams& p, int panel, int row)
+      : exists(panel * kTileRows + row < p.parts[0].n_rows),
+        ff(p.ff + k_position(panel * kTileRows + row)),
+        stride(p.ff_stride),
+        gate_factor(p.parts[0].factor),
+        up_factor(p.parts[1].factor) {}
+
+  __device__ void store(int token, float gate_sum, float up_sum) const {
+    const float factor = token_factors().of_sums[token % kMaxCtaTokens];
+    const float gate = gate_sum * gate_factor * factor, up = up_sum * up_factor * factor;
+    // An approximate quotient: float16 has no room for its last places.
+    ff[token * stride] = __float2half_rn(__fdividef(gate, 1.0f + __expf(-gate)) * up * kFfScale);
+  }
+};
+
 __device__ __forceinline__ void store_swiglu(const MmaParams& p, int panel, int row, int token, float gate_sum,
                                              float up_sum) {
-  const int r = panel * kTileRows + row;
-  if (r >= p.parts[0].n_rows) return;
-  const float factor = token_factors().of_sums[token % kMaxCtaTokens];
-  const float gate = gate_sum * p.parts[0].factor * factor, up = up_sum * p.parts[1].factor * factor;
-  const float product = gate / (1.0f + __expf(-gate)) * up * kFfScale;
-  p.ff[token * p.ff_stride + k_position(r)] = __float2half_rn(product);
+  const SwiGluRow to(p, panel, row);
+  if (to.exists) to.store(token, gate_sum, up_sum);
 }
 
 // What a CTA's tile of sums still needs: added up over its warps that shared K, over the CTAs that did, then written.
@@ -189,6 +207,10 @@ class Epilogues {
       if (!share_partials()) return;
       collect_partials();
       n_parts = 1;
+    }
+    if (n_parts == 1) {
+      write([&](int token, int row) { return exchange_[token * stride_ + row]; });
+      return;
     }
     write([&](int token, int row) {
       float sum = 0;
@@ -288,13 +310,14 @@ class Epilogues {
   template <typename Sum>
   __device__ void write(Sum&& sum) {
     if (p_.epilogue == Epilogue::kSwiGlu) {
-      const int half_log2 = rows_log2_ - 1;
-      for (int i = threadIdx.x; i < n_tokens_ << half_log2; i += kThreads) {
-        const int token = i >> half_log2, row = i & ((1 << half_log2) - 1), panel = row / kTileRows;
-        const int gate_row = 2 * panel * kTileRows + row % kTileRows;
-        store_swiglu(p_, first_slot_ / 2 + panel, row % kTileRows, first_token_ + token, sum(token, gate_row),
-                     sum(token, gate_row + kTileRows));
-      }
+      // A thread has one row of gate and of up, and every so many tokens of it.
+      const int half_log2 = rows_log2_ - 1, row = threadIdx.x & ((1 << half_log2) - 1), panel = row / kTileRows;
+      const int gate_row = 2 * panel * kTileRows + row % kTileRows;
+      const SwiGluRow to(p_, first_slot_ / 2 + panel, row % kTileRows);
+      if (!to.exists) return;
+#pragma unroll 4
+      for (int token = threadIdx.x >> half_log2; token < n_tokens_; token += kThreads >> half_log2)
+        to.store(first_token_ + token, sum(token, gate_row), sum(token, gate_row + kTileRows));
       return;
     }
     const int row = threadIdx.x & ((1 << rows_log2_) - 1);
