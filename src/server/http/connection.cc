@@ -57,7 +57,8 @@ void Connection::start() {
 
 void Connection::drain() {
   socket_->post([self = shared_from_this()] {
-    if (self->state_ == State::kIdle) return self->linger();
+    // One that is new has a request on its way, most likely.
+    if (self->state_ == State::kIdle && self->has_answered_) return self->linger();
     if (self->answer_) self->answer_->end_keep_alive();
   });
 }
@@ -373,6 +374,7 @@ void Connection::on_written(size_t n_bytes) {
 }
 
 void Connection::finish_answer() {
+  has_answered_ = true;
   record(timed_out_ ? Outcome::kTimedOut : Outcome::kComplete);
   if (answer_->keeps_alive() && !body_unread_ && !shared_.draining)
     await_request();

@@ -25,7 +25,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   // On the socket's callbacks; registers with the shared state.
   void start();
-  // Any thread. Closes now if it waits for a request, else after the answer under way.
+  // Any thread. Closes now if it waits for another request, else after the answer to the first or the one under way.
   void drain();
   // Any thread. Closes now.
   void abort();
@@ -86,6 +86,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::string incoming_;  // is being read into
   bool reading_ = false;
   bool peer_ended_ = false;
+  bool has_answered_ = false;  // a request
 
   // The request being read or answered.
   std::optional<RequestReader> reader_;

@@ -27,7 +27,8 @@ class HttpServer {
 
   // Everything below may be called from any thread but the server's own.
 
-  // Ends connections where no request is under way, and the others after their answer; new ones are served one request.
+  // Ends connections that have been served and where no request is under way, and the others after their answer; new
+  // ones are served one request.
   void drain();
   // Waits until no request is under way. False: there was one when the time came.
   bool wait_until_idle(std::chrono::steady_clock::time_point until) const;

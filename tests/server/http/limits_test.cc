@@ -440,11 +440,14 @@ TEST_F(HttpLimits, Drain_EndsIdleConnections_AndOthersAfterTheirAnswer) {
   HttpClient idle = connect();
   idle.send(request_text("/hello"));
   EXPECT_EQ(idle.response().status, 200);
-  HttpClient streaming = connect();
+  HttpClient fresh = connect();
+  HttpClient streaming = connect();  // accepted after that one
   const ExchangePtr stream = open_stream(streaming);
   EXPECT_EQ(server->n_requests(), 1);
   server->drain();
   EXPECT_TRUE(idle.at_end());
+  fresh.send(request_text("/hello"));
+  EXPECT_EQ(fresh.response().status, 200) << "its request was on its way";
   const Response probe = ask(request_text("/hello"));
   EXPECT_EQ(probe.status, 200) << "new connections are served";
   EXPECT_EQ(probe.header("connection"), "close");
