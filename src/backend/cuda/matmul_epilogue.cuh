@@ -208,10 +208,6 @@ class Epilogues {
       collect_partials();
       n_parts = 1;
     }
-    if (n_parts == 1) {
-      write([&](int token, int row) { return exchange_[token * stride_ + row]; });
-      return;
-    }
     write([&](int token, int row) {
       float sum = 0;
       const float* at = exchange_ + token * stride_ + row;
