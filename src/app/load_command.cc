@@ -32,7 +32,7 @@ constexpr const char* kArrivalGroup = "Arrivals";
 constexpr const char* kRequestGroup = "Requests";
 constexpr const char* kServerGroup = "Server";
 constexpr int kMaxClients = 50'000;
-constexpr int kRequestsPerClient = 4;
+constexpr int kRequestsPerClient = 12;  // with fewer, the beginning and the end say more than what lies between
 constexpr double kDefaultSeconds = 30;  // of an open loop
 constexpr double kMaxSeconds = 1e6;
 constexpr uint64_t kMaxTraceBytes = uint64_t{1} << 30;
@@ -273,7 +273,7 @@ void add_arrival_options(CLI::App& parser, CommandOptions& options) {
                            R"({"timestamp": ms, "input_length": tokens, "output_length": tokens})")
                ->type_name("FILE"));
   in_group(add_number(parser, "--requests", options.n_requests, 1, int64_t{1} << 40,
-                      "requests of each load; default: 4 a client, those of a trace"));
+                      "requests of each load; default: 12 a client, those of a trace"));
   in_group(add_number(parser, "--seconds", options.seconds, 1e-3, kMaxSeconds,
                       "begin no request after that; what runs then is waited for; default with --rate: 30"));
   in_group(add_number(parser, "--warmup", options.n_warmup, 0, 1'000'000, "requests before those; default 1"));
