@@ -44,7 +44,7 @@ TEST(LoadCommand, Json_HasTheFieldsThatScriptsRelyOn) {
   for (const json& level : result.at("levels")) {
     const int clients = level.at("clients");
     EXPECT_EQ(level.at("arrivals"), "closed");
-    EXPECT_EQ(level.at("requests"), 4 * clients);
+    EXPECT_EQ(level.at("requests"), 12 * clients);
     EXPECT_EQ(level.at("ok"), 4 * clients);
     EXPECT_EQ(level.at("failed"), 0);
     EXPECT_EQ(level.at("output_tokens"), 8 * clients);
