@@ -45,16 +45,16 @@ TEST(LoadCommand, Json_HasTheFieldsThatScriptsRelyOn) {
     const int clients = level.at("clients");
     EXPECT_EQ(level.at("arrivals"), "closed");
     EXPECT_EQ(level.at("requests"), 12 * clients);
-    EXPECT_EQ(level.at("ok"), 4 * clients);
+    EXPECT_EQ(level.at("ok"), 12 * clients);
     EXPECT_EQ(level.at("failed"), 0);
-    EXPECT_EQ(level.at("output_tokens"), 8 * clients);
-    EXPECT_EQ(level.at("prompt_tokens"), 28 * clients);
-    EXPECT_EQ(level.at("ttft_ms").at("n"), 4 * clients);
-    EXPECT_EQ(level.at("gap_ms").at("n"), 4 * clients);
-    EXPECT_NEAR(level.at("out_tok_s").get<double>(), 8 * clients / level.at("wall_s").get<double>(), 1e-3);
+    EXPECT_EQ(level.at("output_tokens"), 24 * clients);
+    EXPECT_EQ(level.at("prompt_tokens"), 84 * clients);
+    EXPECT_EQ(level.at("ttft_ms").at("n"), 12 * clients);
+    EXPECT_EQ(level.at("gap_ms").at("n"), 12 * clients);
+    EXPECT_NEAR(level.at("out_tok_s").get<double>(), 24 * clients / level.at("wall_s").get<double>(), 1e-3);
     EXPECT_GE(level.at("end_to_end_ms").at("p99"), level.at("ttft_ms").at("p50"));
   }
-  EXPECT_EQ(server.requests().size(), 1 + 16u) << "one to warm up";
+  EXPECT_EQ(server.requests().size(), 1 + 48u) << "one to warm up";
 }
 
 TEST(LoadCommand, Text_IsARowForEachLevelAndTheFailures) {
