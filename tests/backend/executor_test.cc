@@ -10,6 +10,7 @@
 #include "backend/cpu/cpu_executor.h"
 #include "backend/isas_here.h"
 #include "backend/reference/reference_executor.h"
+#include "backend/step_progress.h"
 
 #include "support/executor_driver.h"
 #include "support/random_model.h"
@@ -300,6 +301,19 @@ TEST(CpuExecutor, TokensFromThePreviousStep_SameAsTokensThroughTheHost) {
   const std::vector<int32_t> expected = run(true);
   EXPECT_EQ(run(false), expected);
   EXPECT_GT(std::set<int32_t>(expected.begin(), expected.end()).size(), 10u) << "the draws should differ";
+}
+
+// Else a watchdog would take a long one for one that hangs.
+TEST(CpuExecutor, Step_ShowsAfterEachLayerThatItGetsOn) {
+  TemporaryFolder folder;
+  constexpr int kLayers = 3;
+  const auto model = write_and_open(random_model({.n_layers = kLayers}), folder.path("model.gguf"));
+  const auto executor = cpu_executor(model, best_isa());
+  const auto* shown = dynamic_cast<const StepProgress*>(executor.get());
+  ASSERT_NE(shown, nullptr);
+  const uint64_t before = shown->progress();
+  score_tokens(*executor, random_tokens(4, 320, 1));
+  EXPECT_GE(shown->progress() - before, static_cast<uint64_t>(kLayers));
 }
 
 TEST(CpuExecutor, KvPoolLargerThanTheMachine_IsRefused) {
