@@ -128,12 +128,13 @@ Value get_item(Interpreter& interpreter, const Value& object, const Value& key) 
 
 Value get_slice(Heap& heap, const Value& object, const Value& begin, const Value& end, const Value& step) {
   if (object.is_undefined()) object.fail_undefined();
-  if (!is_slice_part(begin) || !is_slice_part(end) || !is_slice_part(step)) return missing_attribute(object, "slice");
+  if (!is_slice_part(begin) || !is_slice_part(end) || !is_slice_part(step))
+    fail("the parts of a slice must be integers");
   if (const Text* text = object.text()) {
     return slice_text(heap, *text, slice_range(begin, end, step, length_of(heap, object)));
   }
   const List* list = object.list();
-  if (!list || !is_subscriptable(*list)) return missing_attribute(object, "slice");
+  if (!list || !is_subscriptable(*list)) fail("'{}' object cannot be sliced", object.type_name());
   const SliceRange range = slice_range(begin, end, step, static_cast<int64_t>(list->size()));
   auto result =
       std::make_shared<List>(&heap, list->kind() == List::Kind::kTuple ? List::Kind::kTuple : List::Kind::kList);
