@@ -204,8 +204,10 @@ void run_in_company(Executor& executor, std::vector<Progress>& sequences, uint32
   while (!in_flight.empty()) collect();
 }
 
-// Runs the sequences together and each of them alone, a token a step, and compares them row by row.
-void expect_same_alone(Executor& executor, const std::vector<std::vector<int32_t>>& texts, const std::string& what) {
+// Runs the sequences together and each of them alone, a token a step, and compares them row by row: log-probabilities,
+// and the arg-max where it leads by more than `margin`.
+void expect_same_alone(Executor& executor, const std::vector<std::vector<int32_t>>& texts, double margin,
+                       const std::string& what) {
   std::mt19937 random(static_cast<uint32_t>(texts.size()));
   std::vector<int32_t> pages(kLimits.n_pages);
   for (size_t i = 0; i < pages.size(); ++i) pages[i] = static_cast<int32_t>(i);
@@ -227,7 +229,7 @@ void expect_same_alone(Executor& executor, const std::vector<std::vector<int32_t
     for (size_t i = 0; i < alone.best.size(); ++i) {
       const double difference = std::abs(static_cast<double>(alone.next_logprob[i]) - sequence.scored.next_logprob[i]);
       worst = std::isnan(difference) ? INFINITY : std::max(worst, difference);
-      if (alone.top[i][0].logprob - alone.top[i][1].logprob <= close.margin) continue;
+      if (alone.top[i][0].logprob - alone.top[i][1].logprob <= margin) continue;
       ++n_compared;
       n_differ += alone.best[i] != sequence.scored.best[i];
     }
@@ -247,7 +249,9 @@ TEST_P(CudaExecutorModels, SequenceInCompanyOf2To64_AgreesWithItselfAlone) {
     std::vector<std::vector<int32_t>> texts(n_seqs);
     for (std::vector<int32_t>& text : texts)
       text = tokens(1 + static_cast<int>(random() % 200), static_cast<uint32_t>(random()));
-    expect_same_alone(*executor, texts, GetParam().name);
+    // Random weights damp no rounding as trained ones do: what it may move a log-probability by is also the least lead
+    // that means something.
+    expect_same_alone(*executor, texts, std::max(closeness(1).margin, closeness(1).error), GetParam().name);
   }
 }
 
@@ -263,7 +267,7 @@ TEST(CudaExecutor, BundledModelInCompanyOf2To64_AgreesWithItselfAlone) {
       texts[s] = prompt.ids;
       texts[s].insert(texts[s].end(), prompt.greedy_ids.begin(), prompt.greedy_ids.end());
     }
-    expect_same_alone(*executor, texts, "bundled model");
+    expect_same_alone(*executor, texts, closeness(1).margin, "bundled model");
   }
 }
 
