@@ -251,7 +251,7 @@ TEST_P(CudaExecutorModels, SequenceInCompanyOf2To64_AgreesWithItselfAlone) {
       text = tokens(1 + static_cast<int>(random() % 200), static_cast<uint32_t>(random()));
     // Random weights damp no rounding as trained ones do: what it may move a log-probability by is also the least lead
     // that means something.
-    expect_same_alone(*executor, texts, std::max(closeness(1).margin, closeness(1).error), GetParam().name);
+    expect_same_alone(*executor, texts, std::max<double>(closeness(1).margin, closeness(1).error), GetParam().name);
   }
 }
 
