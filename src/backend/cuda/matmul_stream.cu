@@ -66,7 +66,7 @@ __global__ void __launch_bounds__(32 * (kMaxStreamWarps + kFinishers), 1)
     if (threadIdx.x == 32 * p.stream.n_warps) panels.init();
     wait_for_predecessor();
     prepare_token_factors<32>(p, 0, p.n_tokens, threadIdx.x - 32 * p.stream.n_warps, 32 * kFinishers);
-    __syncthreads();
+    meet_all();
     panels.finish_all(slots, warp - p.stream.n_warps);
     return;
   }
@@ -81,7 +81,7 @@ __global__ void __launch_bounds__(32 * (kMaxStreamWarps + kFinishers), 1)
   copy.tiles(0, p.n_k_tiles, base);
   commit_copies();
   wait_for_copies<0>();
-  __syncthreads();
+  meet_all();
   multiply_all(p, slots, panels, ActivationAddress(base, 0, tokens_log2), tokens_log2, warp, ring);
 #endif
 }

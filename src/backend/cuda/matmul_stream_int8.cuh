@@ -128,7 +128,7 @@ __global__ void __launch_bounds__((kStreamInt8Threads<Tile, SecondTile>), 2)
     if (threadIdx.x == 32 * p.stream.n_warps) panels.init();
     wait_for_predecessor();
     prepare_token_factors<32>(p, 0, p.n_tokens, threadIdx.x - 32 * p.stream.n_warps, 32 * kFinishers);
-    __syncthreads();
+    meet_all();
     panels.finish_all(slots, warp - p.stream.n_warps);
     return;
   }
@@ -137,7 +137,7 @@ __global__ void __launch_bounds__((kStreamInt8Threads<Tile, SecondTile>), 2)
   const Int8Row second = Int8Row::at(shared + (kTypes - 1) * (bytes.activations / kTypes), p.n_k_tiles);
   wait_for_predecessor();
   quantise<Tile, SecondTile>(p, first, second, warp);
-  __syncthreads();
+  meet_all();
   multiply_all<Tile, SecondTile>(p, slots, panels, first, second, warp, ring);
 #endif
 }

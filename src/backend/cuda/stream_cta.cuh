@@ -128,6 +128,12 @@ class ChunkRing {
   uint32_t phase_ = 0;
 };
 
+// All warps of the CTA wait for each other, from wherever in the program each of them has got to. (__syncthreads() is
+// for one place that all come to.)
+__device__ __forceinline__ void meet_all() {
+  asm volatile("bar.sync 1, %0;" ::"r"(blockDim.x) : "memory");
+}
+
 // Where the sums of panels are collected: 2^places_log2 of them at once, [segment][token][row] each, the CTA's i-th
 // slot in place i modulo that.
 class PanelSums {
