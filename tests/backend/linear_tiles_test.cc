@@ -74,7 +74,7 @@ TEST(LinearTiles, SmallIntegers_AreMultipliedExactly) {
 TEST(LinearTiles, Gated_EqualsBothProductsGatedAndPacked) {
   if (!can_run(Isa::kAmx)) return;  // isas_test.cc says so
   for (const auto& [d_ff, n_cols, n_tokens, n_threads] :
-       {std::tuple{32, 256, 1, 1}, {352, 256, 33, 2}, {2080, 256, 17, 3}, {544, 512, 530, 2}}) {
+       {std::tuple{32, 256, 1, 1}, {352, 256, 33, 2}, {2080, 256, 17, 3}, {2304, 256, 17, 2}, {544, 512, 530, 2}}) {
     ThreadPool pool(n_threads);
     const auto random = [&](QuantType type, uint32_t seed, bool pack) {
       static std::vector<std::vector<std::byte>> kept;

@@ -53,6 +53,38 @@ class PanelGroup {
   TileProduct product_;
 };
 
+// The steps of a gated product (two panels each) in shares that divide a K block: as large as a kernel takes, smaller
+// where there are many threads; what is left over once all threads had equally many is cut so that all have a part of
+// it. (qwen2.5-1.5b has 35 shares of 8 steps: of two threads one would wait for an eighteenth of the time.)
+class GatedShares {
+ public:
+  GatedShares(int64_t n_steps, int n_threads) : n_steps_(n_steps) {
+    while (steps_ > kLeast && n_steps / steps_ < 4 * n_threads) steps_ /= 2;
+    n_whole_ = n_steps / steps_ / n_threads * n_threads;
+    const int64_t rest = n_steps - n_whole_ * steps_;
+    const auto longest = [&](int64_t steps) {  // of the threads' parts of the rest
+      return (rest + steps * n_threads - 1) / (steps * n_threads) * steps;
+    };
+    rest_steps_ = steps_;
+    for (int64_t steps = steps_ / 2; steps >= kLeast; steps /= 2)
+      if (longest(steps) < longest(rest_steps_)) rest_steps_ = steps;
+    n_rest_ = (rest + rest_steps_ - 1) / rest_steps_;
+  }
+
+  int64_t size() const { return n_whole_ + n_rest_; }
+  // n_steps for the share after the last.
+  int64_t first_step(int64_t share) const {
+    if (share <= n_whole_) return share * steps_;
+    return std::min(n_whole_ * steps_ + (share - n_whole_) * rest_steps_, n_steps_);
+  }
+
+ private:
+  static constexpr int64_t kLeast = kTilePanels / 8;
+  static_assert(kTileSteps % (kTilePanels / 2) == 0 && kTilePanels % 8 == 0);
+
+  int64_t n_steps_, steps_ = kTilePanels / 2, rest_steps_, n_whole_, n_rest_;
+};
+
 }  // namespace
 
 int64_t token_tiles_bytes(int64_t n_tokens, int64_t n_cols) {
@@ -118,16 +150,14 @@ Activations run_gated(ThreadPool& pool, Isa isa, const GatedJob& job, Activation
   uint16_t* tiles = out.tile_memory(n_tokens, n_cols);
   const int64_t n_token_tiles = token_tiles_of(n_tokens), n_steps = n_cols / kTileColumns;
 
-  // Two panels are a step of the result. A chunk divides a K block, and is small where there are many threads.
-  static_assert(kTileSteps % (kTilePanels / 2) == 0 && kTilePanels % 8 == 0);
-  int64_t chunk = kTilePanels / 2;
-  while (chunk > kTilePanels / 8 && n_steps / chunk < 4 * pool.size()) chunk /= 2;
-  pool.parallel_for((n_steps + chunk - 1) / chunk, 1, [&](int, int64_t begin, int64_t end) {
+  const GatedShares shares(n_steps, pool.size());
+  pool.parallel_for(shares.size(), 1, [&](int, int64_t begin, int64_t end) {
     thread_local Scratch gate_panels, up_panels, gate_scratch, up_scratch;
     float* gate_sums = gate_scratch.at_least<float>(kSumsElems);
     float* up_sums = up_scratch.at_least<float>(kSumsElems);
-    for (int64_t step = begin * chunk; step < std::min(end * chunk, n_steps); step += chunk) {
-      const auto steps = static_cast<int>(std::min(chunk, n_steps - step));
+    for (int64_t share = begin; share < end; ++share) {
+      const int64_t step = shares.first_step(share);
+      const auto steps = static_cast<int>(shares.first_step(share + 1) - step);
       const PanelGroup gate(*job.gate, gate_kernel, 2 * step, 2 * steps, gate_panels);
       const PanelGroup up(*job.up, up_kernel, 2 * step, 2 * steps, up_panels);
       for (int token = 0; token < n_tokens; token += kTileBlockTokens) {
