@@ -1,5 +1,5 @@
-// Which instruction sets the linear tests can run: those of this processor (linear_isas_native.cc), or those whose
-// instructions the test brings along (linear_isas_emulated.cc).
+// Which instruction sets the linear and the ops tests can run: those of this processor (linear_isas_native.cc), or
+// those whose instructions the test brings along (linear_isas_emulated.cc).
 #pragma once
 
 #include <string>

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "backend/executor.h"
-#include "backend/isas_here.h"
+#include "backend/linear_isas.h"
 
 namespace spate::cpu {
 namespace {
@@ -289,8 +289,8 @@ TEST_P(AttentionTest, Attend_VectorInstructionSets_AgreeBitForBit) {
 std::string isa_suffix(const ::testing::TestParamInfo<Isa>& info) {
   return std::string(isa_name(info.param));
 }
-INSTANTIATE_TEST_SUITE_P(EveryIsa, OpsTest, ::testing::ValuesIn(testing::isas_here()), isa_suffix);
-INSTANTIATE_TEST_SUITE_P(EveryIsa, AttentionTest, ::testing::ValuesIn(testing::isas_here()), isa_suffix);
+INSTANTIATE_TEST_SUITE_P(EveryIsa, OpsTest, ::testing::ValuesIn(testing::runnable_isas()), isa_suffix);
+INSTANTIATE_TEST_SUITE_P(EveryIsa, AttentionTest, ::testing::ValuesIn(testing::runnable_isas()), isa_suffix);
 
 }  // namespace
 }  // namespace spate::cpu

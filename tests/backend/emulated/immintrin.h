@@ -1,5 +1,5 @@
-// Stands before the compiler's <immintrin.h> for the emulated linear tests: the AVX-512 and AMX intrinsics that the
-// linear kernels use, written out from Intel's descriptions as loops over lanes, so that those kernels run on any
+// Stands before the compiler's <immintrin.h> for the emulated tests: the AVX-512 and AMX intrinsics that the CPU's
+// kernels use, written out from Intel's descriptions as loops over lanes, so that those kernels run on any
 // processor with AVX2. Their 512-bit types are the compiler's own, which it splits.
 #pragma once
 
@@ -170,10 +170,11 @@ inline __m256i cvtepi32_epi16(__m512i v) {
 }
 template <int comparison>
 __mmask16 cmp_ps_mask(__m512 a, __m512 b) {
-  static_assert(comparison == _CMP_UNORD_Q);
+  static_assert(comparison == _CMP_UNORD_Q || comparison == _CMP_GE_OQ);
+  const auto holds = [](float x, float y) { return comparison == _CMP_GE_OQ ? x >= y : x != x || y != y; };
   const auto x = lanes<float>(a), y = lanes<float>(b);
   unsigned mask = 0;
-  for (unsigned i = 0; i < 16; ++i) mask |= (x.lane[i] != x.lane[i] || y.lane[i] != y.lane[i] ? 1u : 0u) << i;
+  for (unsigned i = 0; i < 16; ++i) mask |= (holds(x.lane[i], y.lane[i]) ? 1u : 0u) << i;
   return static_cast<__mmask16>(mask);
 }
 inline __m512 mask_mov_ps(__m512 otherwise, __mmask16 mask, __m512 v) {
@@ -184,7 +185,29 @@ inline __m512 mask_mov_ps(__m512 otherwise, __mmask16 mask, __m512 v) {
   return vector<__m512>(out);
 }
 
+inline __m256i cvtps_ph(__m512 v) {
+  __m256 halves[2];
+  std::memcpy(halves, &v, 64);
+  return _mm256_set_m128i(_mm256_cvtps_ph(halves[1], _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC),
+                          _mm256_cvtps_ph(halves[0], _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+inline __m512i cvtps_epi32(__m512 v) {
+  const auto in = lanes<float>(v);
+  Lanes512<int32_t> out;
+  for (int i = 0; i < 16; ++i) out.lane[i] = static_cast<int32_t>(__builtin_nearbyintf(in.lane[i]));
+  return vector<__m512i>(out);
+}
+template <int half, typename Half, typename Vector>
+Half half_of(Vector v) {
+  Half out;
+  std::memcpy(&out, reinterpret_cast<const char*>(&v) + 32 * half, 32);
+  return out;
+}
+
 }  // namespace emulated
+
+// f32x16.h takes its 512-bit lanes from here on.
+#define __AVX512F__ 1
 
 // Some are macros already, depending on the optimisation level.
 #undef _mm512_loadu_si512
@@ -224,6 +247,16 @@ inline __m512 mask_mov_ps(__m512 otherwise, __mmask16 mask, __m512 v) {
 #undef _mm512_shuffle_epi8
 #undef _mm512_broadcast_i32x4
 #undef _mm512_dpbusd_epi32
+#undef _mm512_div_ps
+#undef _mm512_max_ps
+#undef _mm512_min_ps
+#undef _mm512_roundscale_ps
+#undef _mm512_cvtps_epi32
+#undef _mm512_cvtps_ph
+#undef _mm512_maskz_mov_ps
+#undef _mm512_castps512_ps256
+#undef _mm512_castps_pd
+#undef _mm512_extractf64x4_pd
 #undef _tile_loadconfig
 #undef _tile_release
 #undef _tile_zero
@@ -270,6 +303,16 @@ inline __m512 mask_mov_ps(__m512 otherwise, __mmask16 mask, __m512 v) {
 #define _mm512_shuffle_epi8(table, index) emulated::shuffle_epi8(table, index)
 #define _mm512_broadcast_i32x4(v) emulated::broadcast_i32x4(v)
 #define _mm512_dpbusd_epi32(acc, a, b) emulated::dpbusd(acc, a, b)
+#define _mm512_div_ps(a, b) emulated::each<float>([](float x, float y) { return x / y; }, a, b)
+#define _mm512_max_ps(a, b) emulated::each<float>([](float x, float y) { return x > y ? x : y; }, a, b)
+#define _mm512_min_ps(a, b) emulated::each<float>([](float x, float y) { return x < y ? x : y; }, a, b)
+#define _mm512_roundscale_ps(v, mode) emulated::each<float>([](float x) { return __builtin_nearbyintf(x); }, v)
+#define _mm512_cvtps_epi32(v) emulated::cvtps_epi32(v)
+#define _mm512_cvtps_ph(v, mode) emulated::cvtps_ph(v)
+#define _mm512_maskz_mov_ps(mask, v) emulated::mask_mov_ps(emulated::all<__m512>(0.0f), mask, v)
+#define _mm512_castps512_ps256(v) emulated::half_of<0, __m256>(v)
+#define _mm512_castps_pd(v) ((__m512d)(v))
+#define _mm512_extractf64x4_pd(v, half) emulated::half_of<half, __m256d>(v)
 #define _tile_loadconfig(config) emulated::tile_loadconfig(config)
 #define _tile_release() emulated::tile_release()
 #define _tile_zero(tile) emulated::tile_zero(tile)
