@@ -8,7 +8,9 @@ namespace spate {
 namespace {
 
 constexpr double kKeep = 0.9;       // of the sums behind a cost, with each step of that length
-constexpr double kBelieve = 0.998;  // of costs, with each step of another length: halves in 350 steps
+constexpr double kBelieve = 0.998;  // in costs, with each step of another length: half of it in 350 steps
+
+constexpr double kForget = 0.9;  // what is believed less than this gives way to the first step timed anew
 
 // The power of two above a number of tokens: 2^(result - 1) < n_tokens <= 2^result.
 int length_of(int n_tokens) {
@@ -49,9 +51,10 @@ void StepTimes::record_prompt(int n_tokens, double seconds, bool is_mixed) {
   if (cost.is_mixed && !is_mixed) return;
   if (is_mixed) {
     for (Cost& other : costs_)
-      if (&other != &cost) other.seconds *= kBelieve;
-    if (!cost.is_mixed) cost = {.is_mixed = true};
+      if (&other != &cost) other.belief *= kBelieve;
+    if (!cost.is_mixed || cost.belief < kForget) cost = {.is_mixed = true};
   }
+  cost.belief = 1;
   cost.seconds = kKeep * cost.seconds + seconds;
   cost.tokens = kKeep * cost.tokens + n_tokens;
 }
@@ -66,7 +69,7 @@ const StepTimes::Cost* StepTimes::cost_of(int length) const {
 
 double StepTimes::prompt_cost(int n_prompt_tokens) const {
   const Cost* cost = cost_of(length_of(n_prompt_tokens));
-  return cost != nullptr ? cost->seconds / cost->tokens : 0;
+  return cost != nullptr ? cost->believed_seconds() / cost->tokens : 0;
 }
 
 int StepTimes::n_prompt_tokens_beside(int n_decodes) const {
@@ -81,8 +84,8 @@ int StepTimes::n_prompt_tokens_beside(int n_decodes) const {
     if (cost == nullptr) continue;
     is_known = true;
     const double most = static_cast<double>(int64_t{1} << length);
-    const double fitting =
-        seconds * cost->tokens < most * cost->seconds ? seconds * cost->tokens / cost->seconds : most;
+    const double known = cost->believed_seconds();
+    const double fitting = seconds * cost->tokens < most * known ? seconds * cost->tokens / known : most;
     if (fitting > most / 2) longest = std::max(longest, static_cast<int>(fitting));
   }
   return is_known ? longest : kFirstChunk;

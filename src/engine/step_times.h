@@ -49,7 +49,9 @@ class StepTimes {
   };
   struct Cost {
     double seconds = 0, tokens = 0;  // sums
+    double belief = 1;               // falls until a step of this length is timed again
     bool is_mixed = false;           // of mixed steps
+    double believed_seconds() const { return seconds * belief; }
   };
   static constexpr int kLengths = 32;
   static size_t index(int n_decodes);

@@ -123,6 +123,24 @@ TEST(StepTimes, LengthThatTookLongOnce_IsTriedAgain) {
   EXPECT_LT(n_steps, 10000);
 }
 
+// A try says how long it takes, once; it is not made again and again until an average has found back.
+TEST(StepTimes, LengthThatIsTooLong_IsTriedSeldom) {
+  StepTimes times(3);
+  const auto chunk_seconds = [](int n) { return n * (n > 256 ? 4.8e-5 : 3.2e-5); };
+  record_decodes(times, 32, 0.004);
+  for (const int n : {500, 250}) times.record(32, n, 0.004 + chunk_seconds(n));
+  int n_long = 0;
+  constexpr int kSteps = 3000;
+  for (int i = 0; i < kSteps; ++i) {
+    if (i % 50 == 0) record_decodes(times, 32, 0.004);
+    const int n = times.n_prompt_tokens_beside(32);
+    n_long += n > 256;
+    times.record(32, n, 0.004 + chunk_seconds(n));
+  }
+  EXPECT_GT(n_long, 0);
+  EXPECT_LT(n_long, kSteps / 100);
+}
+
 // Seconds that a step takes on a device of the usual kind: the first tokens ride along with the weights that are read
 // anyway, more are paid for each.
 double device_seconds(int n_tokens) {
