@@ -1,7 +1,7 @@
 // Times matmul() by shape, type and tokens; a JSON line each: matmul_bench [--tune KEY=VALUE]... [--tokens 1,2,...]
 // [--types q4_k,...]
-// [--shapes 8b|1.5b] [--product qkv|attn_output|gate_up|down|head]. A product runs in a replayed graph over enough copies of its weights that none is found in the
-// second-level cache.
+// [--shapes 8b|1.5b] [--product qkv|attn_output|gate_up|down|head]. A product runs in a replayed graph over enough
+// copies of its weights that none is found in the second-level cache.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
