@@ -124,9 +124,15 @@ bool Scheduler::get_next_page(Sequence& sequence, int& n_claimed) {
 
 void Scheduler::plan_prompts(StepPlan& plan) {
   int budget = options_.max_step_tokens - plan.batch.n_tokens();
-  if (plan.n_decodes > 0) budget = std::min(budget, times_.n_prompt_tokens_beside(plan.n_decodes));
   if (budget <= 0) return;
   std::vector<Prompt> prompts = this->prompts();
+  if (plan.n_decodes > 0) {
+    int64_t n_wanted = 0;
+    for (const Prompt& prompt : prompts) n_wanted += prompt.n_left;
+    n_wanted = std::min<int64_t>(n_wanted, budget);
+    budget = std::min(budget, times_.n_prompt_tokens_beside(plan.n_decodes, static_cast<int>(n_wanted)));
+  }
+  if (budget <= 0) return;
   const auto give = [&](Prompt& prompt, int n_most) {
     const int n = std::min({n_most, budget, prompt.n_left - prompt.n_given});
     prompt.n_given += n;

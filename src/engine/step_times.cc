@@ -72,7 +72,7 @@ double StepTimes::prompt_cost(int n_prompt_tokens) const {
   return cost != nullptr ? cost->believed_seconds() / cost->tokens : 0;
 }
 
-int StepTimes::n_prompt_tokens_beside(int n_decodes) const {
+int StepTimes::n_prompt_tokens_beside(int n_decodes, int n_wanted) const {
   if (limit_ <= 0) return INT_MAX;
   const Samples& samples = decodes_[index(n_decodes)];
   if (samples.n < kFewestSamples || samples.n_mixed_since >= kFreshSteps) return 0;
@@ -84,6 +84,7 @@ int StepTimes::n_prompt_tokens_beside(int n_decodes) const {
     if (cost == nullptr) continue;
     is_known = true;
     const double most = static_cast<double>(int64_t{1} << length);
+    if (is_known && most / 2 >= n_wanted) break;
     const double known = cost->believed_seconds();
     const double fitting = seconds * cost->tokens < most * known ? seconds * cost->tokens / known : most;
     if (fitting > most / 2) longest = std::max(longest, static_cast<int>(fitting));

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <climits>
 #include <cstddef>
 #include <cstdint>
 
@@ -27,8 +28,9 @@ class StepTimes {
   void record(int n_decodes, int n_prompt_tokens, double seconds);
 
   // Prompt tokens that a step of n_decodes >= 1 may run besides. 0 means that decode(D) is to be measured, which ends
-  // after a few steps; otherwise it is at least kLeastChunk.
-  int n_prompt_tokens_beside(int n_decodes) const;
+  // after a few steps; otherwise it is at least kLeastChunk. n_wanted: of all prompts together; no length is thought of
+  // that would not be timed.
+  int n_prompt_tokens_beside(int n_decodes, int n_wanted = INT_MAX) const;
 
   // decode(D) in seconds; 0 where it is not known.
   double decode_seconds(int n_decodes) const;

@@ -3,7 +3,12 @@
 
 #include <algorithm>
 #include <climits>
+#include <cstdio>
 #include <gtest/gtest.h>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "engine/engine_fixture.h"
 
@@ -210,6 +215,78 @@ TEST(StepTimesInUse, NoLimit_PromptsGetAllThatDecodesLeave) {
   f.run_prompts_beside_readers();
   EXPECT_TRUE(std::any_of(f.steps.begin(), f.steps.end(),
                           [](const TimedStep& step) { return step.n_decodes == 16 && step.n_tokens == 512; }));
+}
+
+// Seconds of a step of an 8B model on an H200, by tokens: measured, straight lines between.
+double gpu_seconds(int n_tokens) {
+  constexpr std::pair<int, double> kMeasured[] = {{1, 1.8e-3},  {8, 2.6e-3},   {16, 3.4e-3},  {32, 4.2e-3},
+                                                  {64, 5.7e-3}, {128, 8.5e-3}, {256, 12e-3},  {300, 15e-3},
+                                                  {512, 19e-3}, {1024, 33e-3}, {2048, 61e-3}, {4096, 122e-3}};
+  const auto* above = std::find_if(std::begin(kMeasured), std::end(kMeasured),
+                                   [&](const auto& point) { return point.first >= n_tokens; });
+  if (above == std::begin(kMeasured)) return above->second;
+  const auto& [n, seconds] = *(above - 1);
+  return seconds + (above->second - seconds) * (n_tokens - n) / (above->first - n);
+}
+
+// Clients who send their next request as soon as the last one is answered: 512 tokens in, 128 out.
+struct ClosedLoop : EngineFixture {
+  static constexpr int kPrompt = 512, kAnswer = 128, kRequests = 12;
+
+  explicit ClosedLoop(int n_clients)
+      : EngineFixture({.max_seqs = 64, .max_step_tokens = 2048, .n_pages = 64 * 24},
+                      {.vocab_size = kVocab, .context_tokens = 2000}) {
+    executor.on_wait = [this](const StepBatch& batch) { clock.advance(gpu_seconds(batch.n_tokens())); };
+    recorder.on_delta = [this](RequestId id, const OutputDelta& delta) {
+      if (delta.tokens.empty()) return;
+      const EngineTime now = clock.now()();
+      const auto [before, is_first] = last_token.emplace(id, now);
+      if (!is_first) gaps.push_back(std::chrono::duration<double>(now - before->second).count());
+      before->second = now;
+    };
+    std::vector<RequestId> running(n_clients);
+    std::vector<int> n_left(n_clients, kRequests - 1);
+    int n_prompts = 0;
+    const auto send = [&](RequestId& of) {
+      of = submit({.prompt = counting_prompt(kPrompt, n_prompts),
+                   .max_tokens = kAnswer,
+                   .cache_salt = std::to_string(n_prompts)});
+      ++n_prompts;
+    };
+    for (RequestId& id : running) send(id);
+    for (bool goes_on = true; goes_on;) {
+      goes_on = engine.step();
+      for (int i = 0; i < n_clients; ++i) {
+        if (n_left[i] == 0 || !recorder.finished(running[i])) continue;
+        --n_left[i];
+        send(running[i]);
+        goes_on = true;
+      }
+    }
+    last = clock.now()();
+    std::sort(gaps.begin(), gaps.end());
+  }
+  ~ClosedLoop() { executor.on_wait = nullptr; }
+  double gap(double quantile) const { return gaps[static_cast<size_t>(quantile * static_cast<double>(gaps.size()))]; }
+
+  double tokens_per_second() const {
+    const std::chrono::duration<double> passed = last - first;
+    return static_cast<double>(gaps.size()) / passed.count();
+  }
+
+  EngineTime first = clock.now()(), last;
+  std::map<RequestId, EngineTime> last_token;
+  std::vector<double> gaps;
+};
+
+TEST(StepTimesInUse, ClientsInAClosedLoop_SeldomWaitLongForAToken) {
+  for (const int n_clients : {1, 8, 16, 32, 64}) {
+    const ClosedLoop loop(n_clients);
+    ASSERT_EQ(loop.gaps.size(), size_t(n_clients) * ClosedLoop::kRequests * (ClosedLoop::kAnswer - 1));
+    std::printf("%d clients: %.0f tokens/s, gaps of %.1f ms, %.1f at the 99th percentile\n", n_clients,
+                loop.tokens_per_second(), 1e3 * loop.gap(0.5), 1e3 * loop.gap(0.99));
+    EXPECT_LT(loop.gap(0.99), 4 * loop.gap(0.5)) << n_clients << " clients";
+  }
 }
 
 }  // namespace

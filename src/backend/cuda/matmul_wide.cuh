@@ -1,4 +1,4 @@
-// The product of 9 to some hundred tokens with quantised weights, for devices with wgmma (compute capability 9.0):
+// The product of 17 to some hundred tokens with quantised weights, for devices with wgmma (compute capability 9.0):
 // weights as A, decoded to float16 in registers as everywhere (tile_codes.h), activations as B in shared memory.
 //
 // A CTA has 16 warps that multiply, four warpgroups: 2^warps_m_log2 warps take different panels of 16 rows, the others
