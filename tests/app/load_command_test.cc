@@ -66,7 +66,7 @@ TEST(LoadCommand, Text_IsARowForEachLevelAndTheFailures) {
   const Finished finished = load(server, {"--clients", "2"});
   ASSERT_EQ(finished.exit_code, 0) << finished.err;
   EXPECT_THAT(finished.out,
-              MatchesRegex(" +requests +failed[^\n]*\n2 clients +8 +1 [^\n]*\n  1 x http 429: slow  down\n"));
+              MatchesRegex(" +requests +failed[^\n]*\n2 clients +24 +1 [^\n]*\n  1 x http 429: slow  down\n"));
 }
 
 TEST(LoadCommand, OpenLoop_ATraceAndAChat) {
