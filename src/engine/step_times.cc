@@ -84,7 +84,7 @@ int StepTimes::n_prompt_tokens_beside(int n_decodes, int n_wanted) const {
     if (cost == nullptr) continue;
     is_known = true;
     const double most = static_cast<double>(int64_t{1} << length);
-    if (is_known && most / 2 >= n_wanted) break;
+    if (most / 2 >= n_wanted) break;
     const double known = cost->believed_seconds();
     const double fitting = seconds * cost->tokens < most * known ? seconds * cost->tokens / known : most;
     if (fitting > most / 2) longest = std::max(longest, static_cast<int>(fitting));

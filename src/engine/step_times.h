@@ -16,7 +16,7 @@ namespace spate {
 //              tenth with each; until there was one of this length, of steps of prompts alone. A length that was not
 //              timed is thought to cost what the next longer one does, which may be too little: then it is timed once.
 //              What was not timed lately is believed less and less, so one bad step does not rule a length out for
-//              ever.
+//              ever; after a while the first step timed anew takes the place of what was known.
 // A chunk is the longest that the model allows, but at most twice the longest that was timed. A median that is missing
 // or stale is measured: the next step has no prompt.
 class StepTimes {

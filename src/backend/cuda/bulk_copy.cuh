@@ -52,9 +52,14 @@ __device__ __forceinline__ uint32_t load_acquire(uint32_t address) {
   return value;
 }
 
+// One thread: arrives at the barrier, which then waits for n_bytes besides.
+__device__ __forceinline__ void barrier_expect(uint32_t barrier, int n_bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(n_bytes) : "memory");
+}
+
 // One thread: arrives at the barrier and lets n_bytes (a multiple of 16; both addresses too) come by themselves.
 __device__ __forceinline__ void copy_bulk(uint32_t to_shared, const std::byte* from, int n_bytes, uint32_t barrier) {
-  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(n_bytes) : "memory");
+  barrier_expect(barrier, n_bytes);
   asm volatile(
       "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to_shared),
       "l"(from), "r"(n_bytes), "r"(barrier)
@@ -74,10 +79,6 @@ __device__ __forceinline__ void copy_box(uint32_t to_shared, const void* map, in
           to_shared),
       "l"(map), "r"(column), "r"(row), "r"(barrier)
       : "memory");
-}
-// One thread: arrives at the barrier, which then waits for n_bytes besides.
-__device__ __forceinline__ void barrier_expect(uint32_t barrier, int n_bytes) {
-  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(n_bytes) : "memory");
 }
 
 #endif  // SPATE_HAS_BULK_COPY

@@ -32,7 +32,7 @@ struct DeviceProfile {
   int gemm_min_tokens = 256;    // from here on: decoded once, then cuBLASLt
   int fused_norm_tokens = 8;    // up to here, and below that: RMSNorm is folded into the products around it; 0: never
   int split_k_ctas_per_sm = 2;  // K is shared between CTAs until about this many run on each SM
-  int mma_warps_m = 0;          // warps of a CTA that take different rows (1, 2, 4, 8); 0: by the table
+  int mma_warps_m = 0;          // warps of a CTA that take different rows (1 to 8, of wgmma's 4 to 16); 0: by the table
   int mma_split_k = 0;          // CTAs that share K; 0: by the table
   // Attention.
   int attention_split_pages = 0;   // pages of KV a work item takes at most; 0: planned from the load

@@ -39,17 +39,21 @@ float factor_of(const MatmulArgs& args, const PackedMatrix& part) {
   return args.x_scale * std::bit_cast<float>(static_cast<uint32_t>(127 - part.scale_log2) << 23);
 }
 
+Launch launch_of(const StreamPlan& plan, const DeviceProfile& profile, cudaStream_t stream) {
+  return {.grid = dim3(static_cast<unsigned>(plan.n_ctas)),
+          .block = dim3(static_cast<unsigned>(32 * (plan.shape.n_warps + kFinishers))),
+          .shared_bytes = static_cast<size_t>(plan.shared_bytes),
+          .stream = stream,
+          .dependent = profile.dependent_launch};
+}
+
 // By matmul_stream.h, where it can be.
 bool run_stream(QuantType type, const MmaShape& shape, MmaParams& params, const DeviceProfile& profile,
                 cudaStream_t stream) {
   const StreamPlan plan = is_float_type(type) ? plan_stream(shape, profile) : StreamPlan{};
   if (plan.n_ctas == 0) return false;
   params.stream = plan.shape;
-  const Launch how{.grid = dim3(static_cast<unsigned>(plan.n_ctas)),
-                   .block = dim3(static_cast<unsigned>(32 * (plan.shape.n_warps + kFinishers))),
-                   .shared_bytes = static_cast<size_t>(plan.shared_bytes),
-                   .stream = stream,
-                   .dependent = profile.dependent_launch};
+  const Launch how = launch_of(plan, profile, stream);
   SPATE_CUDA(launch_stream(params, how), "streamed product of {} tokens with {} panels of {} x {} tiles",
              shape.n_tokens, shape.n_slots, kTileRows, shape.n_k_tiles);
   return true;
@@ -64,11 +68,7 @@ bool run_stream_int8(QuantType first, QuantType second, const MmaShape& shape, M
   const StreamPlan plan = plan_stream_int8(shape, first == second ? 1 : 2, tile_bytes, profile);
   if (plan.n_ctas == 0) return false;
   params.stream = plan.shape;
-  const Launch how{.grid = dim3(static_cast<unsigned>(plan.n_ctas)),
-                   .block = dim3(static_cast<unsigned>(32 * (plan.shape.n_warps + kFinishers))),
-                   .shared_bytes = static_cast<size_t>(plan.shared_bytes),
-                   .stream = stream,
-                   .dependent = profile.dependent_launch};
+  const Launch how = launch_of(plan, profile, stream);
   SPATE_CUDA(kernel(params, how), "streamed product of {} tokens as int8 with {} panels of {} x {} columns of {}",
              shape.n_tokens, shape.n_slots, kTileRows, params.n_cols, quant_name(first));
   return true;

@@ -249,8 +249,8 @@ __global__ void __launch_bounds__(kWideThreads, 1)
                            p.wide.weight_stages, panel + int64_t{place.first_tile + place.warp_k} * Tile::kBytes,
                            place.warp_tiles(), place.warps_k);
   wait_for_predecessor();
-  prepare_token_factors<kTokens <= 16 ? 32 : 8>(p, place.first_token, min(p.n_tokens - place.first_token, kTokens),
-                                                threadIdx.x, 32 * kWideWarps);
+  prepare_token_factors<8>(p, place.first_token, min(p.n_tokens - place.first_token, kTokens), threadIdx.x,
+                           32 * kWideWarps);
   Sums<kTokens / 8, 1> sums;
   if (place.warp_tiles() > 0) {
     multiply_wide<Tile, kTokens>(weights, x, place.warp_tiles(), place.warp_k, nowhere, sums);

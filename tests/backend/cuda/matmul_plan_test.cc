@@ -7,6 +7,7 @@
 #include "backend/cuda/matmul_gemv.h"
 #include "backend/cuda/matmul_stream.h"
 #include "backend/cuda/matmul_stream_int8.h"
+#include "backend/cuda/matmul_wide.h"
 
 namespace spate::cuda {
 namespace {
@@ -148,6 +149,44 @@ TEST(StreamInt8Plan, EveryShape_FitsOrIsRefused) {
   }
   EXPECT_GT(n_halves, 0);
   EXPECT_GT(n_refused, 0);
+}
+
+// Every product of 17 tokens and more on an H200 has a plan that fits, for tiles of every type's size.
+TEST(WidePlan, EveryModel_FitsTheMemoryThatItWasPromised) {
+  DeviceProfile profile = device(132, 227 << 10);
+  profile.wide_min_tokens = 17;
+  for (const auto& [d_model, d_ff] : {std::pair(896, 4864), std::pair(1536, 8960), std::pair(4096, 14336),
+                                      std::pair(8192, 28672), std::pair(16384, 53248)}) {
+    const int vocab = 262144, max_slots = vocab / kTileRows;
+    const MmaMemory memory = mma_memory(max_slots, profile);
+    const MmaShape products[] = {{0, 3 * d_model / kTileRows, (d_model + 255) / kTileCols, false},
+                                 {0, d_model / kTileRows, (d_ff + 255) / kTileCols, false},
+                                 {0, 2 * d_ff / kTileRows, (d_model + 255) / kTileCols, true},
+                                 {0, max_slots, (d_model + 255) / kTileCols, false},
+                                 {0, 1, 1, false}};
+    for (MmaShape shape : products) {
+      for (const int tile_bytes : {1344, 2304, 3360, 4352, 8192}) {
+        for (const int n_tokens : {17, 32, 33, 64, 65, 128, 129, 300, 767, 2048}) {
+          shape.n_tokens = n_tokens;
+          const WidePlan plan = plan_wide(shape, tile_bytes, memory, profile);
+          SCOPED_TRACE(::testing::Message() << shape.n_slots << " panels, " << shape.n_k_tiles << " K tiles of "
+                                            << tile_bytes << " bytes, " << n_tokens << " tokens");
+          ASSERT_NE(plan.tokens, 0);
+          const int warps_m = 1 << plan.warps_m_log2, ctas = plan.slot_groups * plan.token_groups;
+          ASSERT_GE(plan.slot_groups * warps_m, shape.n_slots);
+          ASSERT_GE(plan.token_groups * plan.tokens, n_tokens);
+          ASSERT_TRUE(plan.split_k >= 1 && plan.split_k <= shape.n_k_tiles) << plan.split_k;
+          ASSERT_TRUE(plan.shape.x_stages >= 2 && plan.shape.weight_stages >= 2);
+          const WideLayout at = WideLayout::of(plan.shape, plan.tokens, kWideWarps / warps_m, tile_bytes);
+          ASSERT_GE(plan.shared_bytes, at.n_bytes + kWideAlignment);
+          ASSERT_LE(plan.shared_bytes, profile.shared_bytes_per_block);
+          if (plan.split_k == 1) continue;
+          ASSERT_LE(ctas, memory.n_counters);
+          ASSERT_LE(int64_t{ctas} * plan.split_k * plan.tokens * warps_m * kTileRows, memory.partial_elems);
+        }
+      }
+    }
+  }
 }
 
 // Of an 8B model on an H200 every SM has work, and its warps equal shares of it.
