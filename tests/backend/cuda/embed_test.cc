@@ -77,7 +77,12 @@ void check(QuantType type, int n_tokens, int d_model) {
 TEST_P(EmbedTest, Rows_AreTheDecodesBits) {
   const int unit = quant_traits(GetParam()).block_elems;
   for (const int d_model : {unit, 3 * unit, unit == 1 ? 1001 : 5 * unit})
-    for (const int n_tokens : {1, 7, 70}) check(GetParam(), n_tokens, d_model);
+    for (const int n_tokens : {1, 7, 64, 70}) check(GetParam(), n_tokens, d_model);
+}
+
+// So many rows that none, or not all of its CTAs, has a CTA for every 256 elements.
+TEST_P(EmbedTest, ManyLongRows_AreTheDecodesBits) {
+  for (const int n_tokens : {1500, 4200}) check(GetParam(), n_tokens, 1280);
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, EmbedTest, ::testing::ValuesIn(all_quant_types().begin(), all_quant_types().end()),

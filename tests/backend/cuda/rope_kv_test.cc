@@ -217,9 +217,13 @@ TEST_P(RopeKvTest, OddNumbersOfHeads_AreAllWritten) {
 }
 
 TEST_P(RopeKvTest, ManyTokens_AreAllWritten) {
-  for (const int group : {1, 3, 7})
-    RopeCase({.type = GetParam(), .n_heads = 3 * group, .n_kv_heads = 3, .bias = true, .norm = true, .n_prompt = 100})
-        .check();
+  for (const int n_prompt : {59, 100, 300})
+    for (const int group : {1, 3, 7}) {
+      SCOPED_TRACE(fmt::format("a prompt of {} tokens, group {}", n_prompt, group));
+      RopeCase(
+          {.type = GetParam(), .n_heads = 3 * group, .n_kv_heads = 3, .bias = true, .norm = true, .n_prompt = n_prompt})
+          .check();
+    }
 }
 
 TEST_P(RopeKvTest, LatePositions_KeepTheirAngles) {
