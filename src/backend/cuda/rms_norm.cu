@@ -51,12 +51,16 @@ __global__ void __launch_bounds__(kMaxThreads) rms_norm_kernel(const NormArgs ar
   const int from =
       args.gather == nullptr ? row : args.gather[row];  // of the step's plan: there before its first kernel
   wait_for_predecessor();
-  const auto* residual = reinterpret_cast<const float4*>(args.residual + static_cast<int64_t>(from) * args.d_model);
+  // Read whether wanted or not: a branch around each would put the reads one after the other.
+  const auto* residual =
+      reinterpret_cast<const float4*>(args.residual + static_cast<int64_t>(max(from, 0)) * args.d_model);
+#pragma unroll
+  for (int i = 0; i < kVecs; ++i) v[i] = residual[min(static_cast<int>(threadIdx.x + i * blockDim.x), n_vecs - 1)];
   float squares = 0;
 #pragma unroll
   for (int i = 0; i < kVecs; ++i) {
-    const int at = threadIdx.x + i * blockDim.x;
-    v[i] = at < n_vecs && from >= 0 ? residual[at] : float4{0, 0, 0, 0};
+    const bool wanted = static_cast<int>(threadIdx.x + i * blockDim.x) < n_vecs && from >= 0;
+    v[i] = wanted ? v[i] : float4{0, 0, 0, 0};
     squares += v[i].x * v[i].x + v[i].y * v[i].y + v[i].z * v[i].z + v[i].w * v[i].w;
   }
   const float scale = rsqrtf(cta_sum(squares) / static_cast<float>(args.d_model) + args.epsilon);
