@@ -27,13 +27,8 @@ constexpr std::string_view kWideMinTokens = "wide_min_tokens";
 constexpr Threshold kThresholds[] = {
     {kStreamTokens, &DeviceProfile::stream_tokens, 0, 8},
     {"stream_warps", &DeviceProfile::stream_warps, 4, 14},
-    {kStreamInt8Tokens, &DeviceProfile::stream_int8_tokens, 0, 1},
+    {kStreamInt8Tokens, &DeviceProfile::stream_int8_tokens, 0, 8},
     {"stream_int8_warps", &DeviceProfile::stream_int8_warps, 4, 16},
-    {"stream_int8_ctas", &DeviceProfile::stream_int8_ctas, 1, 2},
-    {"stream_int8_ahead", &DeviceProfile::stream_int8_ahead, 0, 32},
-    {"gemv_tokens", &DeviceProfile::gemv_tokens, 0, 2},
-    {"gemv_warps", &DeviceProfile::gemv_warps, 0, 16},
-    {"gemv_warps_m", &DeviceProfile::gemv_warps_m, 0, 16},
     {"fused_norm_tokens", &DeviceProfile::fused_norm_tokens, 0, 1 << 20},
     {kWideMinTokens, &DeviceProfile::wide_min_tokens, 0, 1 << 20},
     {"gemm_min_tokens", &DeviceProfile::gemm_min_tokens, 1, 1 << 20},
@@ -138,7 +133,7 @@ DeviceProfile read_properties(int device) {
   profile.dependent_launch = built_for_capability_9(profile.capability);
   if (built_for_capability_9(profile.capability)) {
     profile.stream_tokens = 8;
-    profile.stream_int8_tokens = 1;
+    profile.stream_int8_tokens = 8;
   }
   if (has_wgmma(profile.capability)) {
     profile.wide_min_tokens = 17;

@@ -21,13 +21,8 @@ struct DeviceProfile {
   // Matrix products by tokens in the step (matmul_dispatch.cu).
   int stream_tokens = 0;        // up to here, at most 8, float16 by CTAs that stay (bulk copies: capability 9.0)
   int stream_warps = 14;        // that multiply in such a CTA, at most
-  int stream_int8_tokens = 0;   // up to here, at most 1, quantised types by CTAs that stay (matmul_stream_int8.h)
+  int stream_int8_tokens = 0;   // up to here, at most 8, quantised types by such CTAs as int8 (matmul_stream_int8.h)
   int stream_int8_warps = 16;   // that multiply in such a CTA, at most
-  int stream_int8_ctas = 1;     // 1 or 2: for how many such an SM's shared memory has room, where K leaves it
-  int stream_int8_ahead = 0;    // tiles behind its ring that a warp of it has come into the second-level cache
-  int gemv_tokens = 0;          // up to here, at most 2, quantised types by int8 activations (matmul_gemv.h); 0: never
-  int gemv_warps = 0;           // of its CTAs (4, 8, 16); 0: by the table
-  int gemv_warps_m = 0;         // of these, those that take different rows (1, 2, 4, 8, 16); 0: by the table
   int wide_min_tokens = 0;      // from here on by matmul_wide.cuh (wgmma: capability 9.0 alone); 0: never
   int gemm_min_tokens = 256;    // from here on: decoded once, then cuBLASLt
   int fused_norm_tokens = 8;    // up to here, and below that: RMSNorm is folded into the products around it; 0: never

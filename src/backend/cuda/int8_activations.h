@@ -1,4 +1,4 @@
-// Activations of one token as a register GEMV multiplies them (matmul_gemv.h): int8 with a scale for each 32 columns.
+// Activations as matmul_stream_int8.h multiplies them: int8 with a scale for each 32 columns of a token.
 // The same arithmetic on the host, bit for bit, so that tests know what a kernel multiplied.
 //
 // Of a sub-block of 32 columns x: scale = max |x| / 127, integers round(x / scale), ties to even. They lie as eight

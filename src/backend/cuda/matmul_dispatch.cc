@@ -5,7 +5,6 @@
 #include "backend/cuda/gemm.h"
 #include "backend/cuda/gemm_fp8.h"
 #include "backend/cuda/matmul_few.cuh"
-#include "backend/cuda/matmul_gemv.h"
 #include "backend/cuda/matmul_kernels.h"
 #include "backend/cuda/matmul_plan.h"
 #include "backend/cuda/matmul_stream.h"
@@ -62,38 +61,21 @@ bool run_stream(QuantType type, const MmaShape& shape, MmaParams& params, const 
 // By matmul_stream_int8.h, where it can be. Of parts of type `first` and, behind them, of type `second`.
 bool run_stream_int8(QuantType first, QuantType second, const MmaShape& shape, MmaParams& params,
                      const DeviceProfile& profile, cudaStream_t stream) {
-  const StreamInt8Kernel kernel = stream_int8_kernel(first, second);
-  if (kernel == nullptr) return false;
+  const StreamInt8Kernels* kernels = stream_int8_kernels(first, second);
+  if (kernels == nullptr) return false;
+  const StreamInt8Kernel& kernel = shape.n_tokens == 1 ? kernels->one : kernels->few;
   const int tile_bytes = std::max(type_kernels(first).tile_bytes, type_kernels(second).tile_bytes);
-  const StreamPlan plan = plan_stream_int8(shape, first == second ? 1 : 2, tile_bytes, profile);
+  const StreamPlan plan = plan_stream_int8({.product = shape,
+                                            .activation_bytes = kernel.activation_bytes,
+                                            .tile_bytes = tile_bytes,
+                                            .two_types = first != second},
+                                           profile);
   if (plan.n_ctas == 0) return false;
   params.stream = plan.shape;
   const Launch how = launch_of(plan, profile, stream);
-  SPATE_CUDA(kernel(params, how), "streamed product of {} tokens as int8 with {} panels of {} x {} columns of {}",
-             shape.n_tokens, shape.n_slots, kTileRows, params.n_cols, quant_name(first));
-  return true;
-}
-
-// By matmul_gemv.h, where it can be. Of parts of type `first` and, behind them, of type `second`.
-bool run_gemv(QuantType first, QuantType second, const MmaShape& shape, MmaParams& params, const DeviceProfile& profile,
-              cudaStream_t stream) {
-  const GemvKernel kernel = gemv_kernel(first, second);
-  if (kernel == nullptr) return false;
-  int first_slots = 0;
-  for (int i = 0; i < params.n_parts; ++i)
-    if (!params.parts[i].second) first_slots = params.parts[i].panel_end;
-  const int tile_bytes = std::max(type_kernels(first).tile_bytes, type_kernels(second).tile_bytes);
-  const GemvPlan plan =
-      plan_gemv(shape, first_slots, max_gemv_warps(tile_bytes, first != second, shape.n_tokens), profile);
-  if (plan.n_warps == 0) return false;
-  params.warps_m_log2 = plan.warps_m_log2;
-  const Launch how{.grid = dim3(1, static_cast<unsigned>(plan.n_ctas)),
-                   .block = dim3(static_cast<unsigned>(32 * plan.n_warps)),
-                   .shared_bytes = static_cast<size_t>(plan.shared_bytes),
-                   .stream = stream,
-                   .dependent = profile.dependent_launch};
-  SPATE_CUDA(kernel(params, how), "product of {} tokens as int8 with {} panels of {} x {} columns of {}",
-             shape.n_tokens, shape.n_slots, kTileRows, params.n_cols, quant_name(first));
+  SPATE_CUDA(kernel.launch(params, how),
+             "streamed product of {} tokens as int8 with {} panels of {} x {} columns of {}", shape.n_tokens,
+             shape.n_slots, kTileRows, params.n_cols, quant_name(first));
   return true;
 }
 
@@ -161,7 +143,6 @@ void run_mma(const MatmulArgs& args, int first, int end, int column, int n_token
   const PackedMatrix& last = args.parts[end - 1];
   if (run_stream(matrix.type, shape, params, profile, stream)) return;
   if (run_stream_int8(matrix.type, last.type, shape, params, profile, stream)) return;
-  if (run_gemv(matrix.type, last.type, shape, params, profile, stream)) return;
   if (same_kernels(matrix, last) && run_wide(matrix.type, shape, params, workspace, profile, stream)) return;
   const MmaPlan plan = plan_mma(shape, {workspace.partial_elems, workspace.n_counters}, profile);
   SPATE_CHECK(plan.counters() <= workspace.n_counters && plan.partial_elems() <= workspace.partial_elems,

@@ -25,7 +25,6 @@ struct MatmulPart {
 struct StreamShape {
   int n_warps = 0;
   int n_stages = 0;
-  int n_ahead = 0;         // chunks behind these that a warp asks for as far as the second-level cache, at its start
   int segment_chunks = 0;  // of a panel, to a warp at a time
   int n_segments = 0;      // of a panel
   int places_log2 = 0;     // panels whose sums are being collected at once

@@ -4,7 +4,6 @@
 #include <bit>
 
 #include "backend/cuda/matmul_few.cuh"
-#include "backend/cuda/matmul_gemv.h"
 #include "backend/cuda/matmul_stream.h"
 #include "backend/cuda/matmul_stream_int8.h"
 #include "backend/cuda/matmul_wide.h"
@@ -162,46 +161,16 @@ StreamPlan plan_stream(const MmaShape& shape, const DeviceProfile& profile) {
                     profile.shared_bytes_per_block - kStreamStaticBytes, profile.stream_warps, 4, profile);
 }
 
-StreamPlan plan_stream_int8(const MmaShape& shape, int n_types, int tile_bytes, const DeviceProfile& profile) {
-  if (shape.n_tokens > std::min(profile.stream_int8_tokens, kMaxStreamInt8Tokens)) return {};
+StreamPlan plan_stream_int8(const StreamInt8Shape& shape, const DeviceProfile& profile) {
+  const MmaShape& product = shape.product;
+  if (product.n_tokens > std::min(profile.stream_int8_tokens, kMaxStreamInt8Tokens)) return {};
   if (profile.mma_warps_m != 0 || profile.mma_split_k != 0) return {};  // who sets these asks for that kernel
-  constexpr int kReservedBytes = 1024;                                  // of each CTA, by the device
-  constexpr int kEnoughWarps = 10;  // fewer would not keep up with an SM's share of the memory
-  const int most_warps = std::min(profile.stream_int8_warps / 2 * 2, max_stream_int8_warps(tile_bytes, n_types == 2));
-  const StreamBytes bytes = int8_stream(shape.n_k_tiles, n_types, tile_bytes);
-  // Half an SM's shared memory is worth more than long rings, but not than the warps.
-  for (int ctas = profile.stream_int8_ctas; ctas >= 1; --ctas) {
-    const int room = (profile.shared_bytes_per_block + kReservedBytes) / ctas - kReservedBytes - kStreamStaticBytes;
-    const int least_warps = ctas == 1 ? 4 : std::min(most_warps, kEnoughWarps);
-    StreamPlan plan = fit_stream(shape, bytes, 1, 0, room, most_warps, least_warps, profile);
-    plan.shape.n_ahead = profile.stream_int8_ahead;
-    if (plan.n_ctas != 0) return plan;
-  }
-  return {};
-}
-
-GemvPlan plan_gemv(const MmaShape& shape, int first_slots, int max_warps, const DeviceProfile& profile) {
-  if (shape.n_tokens > std::min(profile.gemv_tokens, kMaxGemvTokens)) return {};
-  if (profile.mma_warps_m != 0 || profile.mma_split_k != 0) return {};  // who sets these asks for that kernel
-  const auto log2 = [](int n) { return std::bit_width(static_cast<unsigned>(n)) - 1; };
-  // Matrices of up to two panels an SM are read in one wave with as many warps as there can be. Of the others the CTAs
-  // take as many rows as leave six of them to each SM: fewer turn the activations into integers.
-  const bool few = shape.n_slots <= 2 * profile.n_sms;
-  int warps_log2 = log2(std::min(max_warps, profile.gemv_warps != 0 ? profile.gemv_warps : few ? 16 : 8));
-  int m_log2 =
-      profile.gemv_warps_m != 0 ? log2(profile.gemv_warps_m) : log2(std::max(1, shape.n_slots / (6 * profile.n_sms)));
-  const int least_m_log2 = shape.swiglu ? 1 : 0;
-  m_log2 = std::clamp(m_log2, least_m_log2, warps_log2);
-  // No CTA has panels of both types.
-  while (m_log2 > least_m_log2 && first_slots % (1 << m_log2) != 0) --m_log2;
-  // Of warps that share K, at least half have some.
-  while (warps_log2 > std::max(2, m_log2) && 1 << (warps_log2 - m_log2 - 1) >= shape.n_k_tiles) --warps_log2;
-  const GemvPlan plan{.n_warps = 1 << warps_log2,
-                      .warps_m_log2 = m_log2,
-                      .n_ctas = ceil_div(shape.n_slots, 1 << m_log2),
-                      .shared_bytes = GemvLayout::of(shape.n_tokens, shape.n_k_tiles, 1 << warps_log2).n_bytes};
-  // Two CTAs have room on an SM.
-  return 2 * plan.shared_bytes <= profile.shared_bytes_per_block ? plan : GemvPlan{};
+  const bool one_token = product.n_tokens == 1;
+  const int tokens_log2 = one_token ? 0 : shared_tokens_log2(1, product.n_tokens);
+  const int most_warps =
+      std::min(profile.stream_int8_warps / 2 * 2, max_stream_int8_warps(one_token, shape.tile_bytes, shape.two_types));
+  return fit_stream(product, int8_stream(product.n_k_tiles, product.n_tokens, shape.activation_bytes, shape.tile_bytes),
+                    1, tokens_log2, profile.shared_bytes_per_block - kStreamStaticBytes, most_warps, 4, profile);
 }
 
 namespace {

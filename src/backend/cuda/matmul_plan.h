@@ -43,20 +43,17 @@ struct StreamPlan {
 
 StreamPlan plan_stream(const MmaShape& shape, const DeviceProfile& profile);
 
-// A product by matmul_stream_int8.h, of parts of n_types types with tiles of tile_bytes at most. n_ctas 0: not by it.
-StreamPlan plan_stream_int8(const MmaShape& shape, int n_types, int tile_bytes, const DeviceProfile& profile);
-
-// A product by matmul_gemv.h. n_warps 0: not by it.
-struct GemvPlan {
-  int n_warps = 0;
-  int warps_m_log2 = 0;
-  int n_ctas = 0;
-  int shared_bytes = 0;
+// A product by matmul_stream_int8.h.
+struct StreamInt8Shape {
+  MmaShape product;
+  int activation_bytes;  // StreamInt8Kernel's
+  int tile_bytes;        // the largest of its types
+  bool two_types;
 };
 
-// first_slots: panels of the product's first type, all of them where it is the only one. max_warps: of the kernel
-// (max_gemv_warps).
-GemvPlan plan_gemv(const MmaShape& shape, int first_slots, int max_warps, const DeviceProfile& profile);
+// n_ctas 0: not by it.
+StreamPlan plan_stream_int8(const StreamInt8Shape& shape, const DeviceProfile& profile);
+
 // A product by matmul_wide.cuh. tokens 0: not by it; no stages of its rings fit into shared memory.
 struct WidePlan {
   int tokens = 0;  // of a CTA: 32, 64 or 128

@@ -58,31 +58,26 @@ __global__ void __launch_bounds__(32 * (kMaxStreamWarps + kFinishers), 1)
 #if SPATE_HAS_BULK_COPY
   extern __shared__ __align__(128) std::byte shared[];
   release_successor();
-  const int warp = threadIdx.x / 32, tokens_log2 = shared_tokens_log2(1, p.n_tokens);
+  const int tokens_log2 = shared_tokens_log2(1, p.n_tokens);
   const StreamLayout at = StreamLayout::of(p.stream, float16_stream(p.n_k_tiles, tokens_log2), tokens_log2);
   const CtaSlots slots(p);
   const PanelSums panels(p, at, shared, tokens_log2);
-  if (warp >= p.stream.n_warps) {
-    if (threadIdx.x == 32 * p.stream.n_warps) panels.init();
-    wait_for_predecessor();
-    prepare_token_factors<32>(p, 0, p.n_tokens, threadIdx.x - 32 * p.stream.n_warps, 32 * kFinishers);
-    meet_all();
-    panels.finish_all(slots, warp - p.stream.n_warps);
-    return;
-  }
-  ChunkRing<HalfTileChunks> ring(p, slots, at, shared, warp);
   const uint32_t base = shared_address(shared);
-  wait_for_predecessor();
-  const ActivationCopy copy{.x = p.x,
-                            .x_stride = p.x_stride,
-                            .tokens_log2 = tokens_log2,
-                            .n_tokens = p.n_tokens,
-                            .n_warps = p.stream.n_warps};
-  copy.tiles(0, p.n_k_tiles, base);
-  commit_copies();
-  wait_for_copies<0>();
-  meet_all();
-  multiply_all(p, slots, panels, ActivationAddress(base, 0, tokens_log2), tokens_log2, warp, ring);
+  run_streaming<HalfTileChunks>(
+      p, slots, panels, at, shared,
+      [&](int) {
+        const ActivationCopy copy{.x = p.x,
+                                  .x_stride = p.x_stride,
+                                  .tokens_log2 = tokens_log2,
+                                  .n_tokens = p.n_tokens,
+                                  .n_warps = p.stream.n_warps};
+        copy.tiles(0, p.n_k_tiles, base);
+        commit_copies();
+        wait_for_copies<0>();
+      },
+      [&](int warp, ChunkRing<HalfTileChunks>& ring) {
+        multiply_all(p, slots, panels, ActivationAddress(base, 0, tokens_log2), tokens_log2, warp, ring);
+      });
 #endif
 }
 

@@ -7,24 +7,24 @@
 
 namespace spate::cuda {
 
-StreamInt8Kernel stream_int8_kernel_of_superblocks(QuantType first, QuantType second) {
+const StreamInt8Kernels* stream_int8_kernels_of_superblocks(QuantType first, QuantType second) {
   using enum QuantType;
   struct Row {
     QuantType first, second;
-    StreamInt8Kernel kernel;
+    StreamInt8Kernels kernels;
   };
+#define SPATE_PAIR(a, b) \
+  { a, b, make_stream_int8_kernels<a, b>() }
   static constexpr Row kRows[] = {
-      {kQ4_K, kQ4_K, launch_stream_int8<kQ4_K>},        {kQ5_K, kQ5_K, launch_stream_int8<kQ5_K>},
-      {kQ6_K, kQ6_K, launch_stream_int8<kQ6_K>},        {kQ3_K, kQ3_K, launch_stream_int8<kQ3_K>},
-      {kQ2_K, kQ2_K, launch_stream_int8<kQ2_K>},        {kIQ4_XS, kIQ4_XS, launch_stream_int8<kIQ4_XS>},
-      {kQ4_K, kQ6_K, launch_stream_int8<kQ4_K, kQ6_K>}, {kQ4_K, kQ5_K, launch_stream_int8<kQ4_K, kQ5_K>},
-      {kQ5_K, kQ6_K, launch_stream_int8<kQ5_K, kQ6_K>}, {kQ3_K, kQ4_K, launch_stream_int8<kQ3_K, kQ4_K>},
-      {kQ3_K, kQ5_K, launch_stream_int8<kQ3_K, kQ5_K>}, {kQ2_K, kQ3_K, launch_stream_int8<kQ2_K, kQ3_K>},
-      {kQ2_K, kQ4_K, launch_stream_int8<kQ2_K, kQ4_K>},
+      SPATE_PAIR(kQ4_K, kQ4_K), SPATE_PAIR(kQ5_K, kQ5_K), SPATE_PAIR(kQ6_K, kQ6_K),     SPATE_PAIR(kQ3_K, kQ3_K),
+      SPATE_PAIR(kQ2_K, kQ2_K), SPATE_PAIR(kQ4_K, kQ6_K), SPATE_PAIR(kIQ4_XS, kIQ4_XS), SPATE_PAIR(kQ4_K, kQ5_K),
+      SPATE_PAIR(kQ5_K, kQ6_K), SPATE_PAIR(kQ3_K, kQ4_K), SPATE_PAIR(kQ3_K, kQ5_K),     SPATE_PAIR(kQ2_K, kQ3_K),
+      SPATE_PAIR(kQ2_K, kQ4_K),
   };
+#undef SPATE_PAIR
   const auto* row = std::find_if(std::begin(kRows), std::end(kRows),
                                  [&](const Row& r) { return r.first == first && r.second == second; });
-  return row == std::end(kRows) ? nullptr : row->kernel;
+  return row == std::end(kRows) ? nullptr : &row->kernels;
 }
 
 }  // namespace spate::cuda

@@ -43,8 +43,8 @@ struct CtaSlots {
   }
 };
 
-// A warp's ring: the weights of the chunks ahead of it. Chunks: kStageBytes, that the largest takes; kPerTile of K; and
-// bytes(part), of one of a part's.
+// A warp's ring: the weights of the chunks ahead of it; of a warp that does not multiply, an empty one. Chunks:
+// kStageBytes, that the largest takes; kPerTile of K; and bytes(part), of one of a part's.
 template <class Chunks>
 class ChunkRing {
  public:
@@ -53,6 +53,7 @@ class ChunkRing {
         slots_(slots),
         next_(SegmentWalk::first(warp, p.stream)),
         ring_(shared + at.ring + warp * at.ring_of_warp) {
+    if (warp >= p.stream.n_warps) return;
     barriers_ = shared_address(shared) + at.barriers + 8 * warp * p.stream.n_stages;
     if (threadIdx.x % 32 == 0) {
       for (int i = 0; i < p.stream.n_stages; ++i) barrier_init(barriers_ + 8 * i, 1);
@@ -61,7 +62,6 @@ class ChunkRing {
     __syncwarp();
     begin_segment();
     for (int i = 0; i < p.stream.n_stages; ++i) fill(i);
-    if (p.stream.n_ahead > 0) ask_ahead();
   }
 
   // The current stage, once its chunk has come.
@@ -99,15 +99,6 @@ class ChunkRing {
     advance();
   }
 
-  // For the chunks that the ring has no place for yet: so that memory is read on while the CTA waits for its input.
-  __device__ void ask_ahead() const {
-    ChunkRing ahead = *this;
-    for (int i = 0; i < p_.stream.n_ahead && ahead.left_ > 0; ++i) {
-      if (threadIdx.x % 32 == 0) prefetch_bulk(ahead.from_, ahead.n_bytes_);
-      ahead.advance();
-    }
-  }
-
   __device__ void advance() {
     from_ += n_bytes_;
     if (--left_ == 0) {
@@ -123,16 +114,10 @@ class ChunkRing {
   int left_ = 0;
   int n_bytes_ = Chunks::kStageBytes;  // of each of these
   std::byte* ring_;
-  uint32_t barriers_;
+  uint32_t barriers_ = 0;
   int stage_ = 0;
   uint32_t phase_ = 0;
 };
-
-// All warps of the CTA wait for each other, from wherever in the program each of them has got to. (__syncthreads() is
-// for one place that all come to.)
-__device__ __forceinline__ void meet_all() {
-  asm volatile("bar.sync 1, %0;" ::"r"(blockDim.x) : "memory");
-}
 
 // Where the sums of panels are collected: 2^places_log2 of them at once, [segment][token][row] each, the CTA's i-th
 // slot in place i modulo that.
@@ -212,6 +197,29 @@ class PanelSums {
   uint32_t n_finished_;  // counts, by place
   int tokens_log2_;
 };
+
+// A CTA's work. Its multiplying warps fill their rings before the predecessor has ended, then call prepare(warp), which
+// readies the activations, and once these are ready in all warps multiply(warp, ring); the others finish panels.
+template <class Chunks, typename Prepare, typename Multiply>
+__device__ __forceinline__ void run_streaming(const MmaParams& p, const CtaSlots& slots, const PanelSums& panels,
+                                              const StreamLayout& at, std::byte* shared, Prepare&& prepare,
+                                              Multiply&& multiply) {
+  const int warp = threadIdx.x / 32, finisher = warp - p.stream.n_warps;
+  if (threadIdx.x == 32 * p.stream.n_warps) panels.init();
+  ChunkRing<Chunks> ring(p, slots, at, shared, warp);
+  wait_for_predecessor();
+  if (finisher < 0) {
+    prepare(warp);
+  } else {
+    prepare_token_factors<32>(p, 0, p.n_tokens, threadIdx.x - 32 * p.stream.n_warps, 32 * kFinishers);
+  }
+  __syncthreads();
+  if (finisher < 0) {
+    multiply(warp, ring);
+  } else {
+    panels.finish_all(slots, finisher);
+  }
+}
 
 #endif  // SPATE_HAS_BULK_COPY
 

@@ -40,7 +40,7 @@ constexpr Closeness kFloat16{0.05, 0.01, 0.03f}, kInt8{0.3, 0.05, 0.15f};
 // Of steps of so many tokens.
 Closeness closeness(int step_tokens) {
   static const DeviceProfile profile = *probe_device(0);
-  return step_tokens <= std::max(profile.stream_int8_tokens, profile.gemv_tokens) ? kInt8 : kFloat16;
+  return step_tokens <= profile.stream_int8_tokens ? kInt8 : kFloat16;
 }
 
 class CudaExecutorModels : public ::testing::TestWithParam<NamedModel> {

@@ -48,8 +48,7 @@ inline Matrix make_matrix(QuantType type, int n_rows, int n_cols, uint32_t seed)
 // x[n_tokens, n_cols], and the same permuted and padded on the device.
 struct Activations {
   std::vector<float> values;
-  std::vector<float>
-      int8_values;  // as matmul_stream_int8.h and matmul_gemv.h multiply them; of whole sub-blocks of 32 columns alone
+  std::vector<float> int8_values;  // as matmul_stream_int8.h multiplies them; of whole sub-blocks of 32 columns alone
   std::unique_ptr<DeviceVector<uint16_t>> device;
   const __half* get() const { return reinterpret_cast<const __half*>(device->get()); }
 };
@@ -141,7 +140,7 @@ class MatmulFixture : public ::testing::Test {
 
   // How a matrix is multiplied with n_tokens tokens.
   bool takes_int8(const Matrix& w, int n_tokens) const {
-    return n_tokens <= std::max(profile_.stream_int8_tokens, profile_.gemv_tokens) &&
+    return n_tokens <= profile_.stream_int8_tokens &&
            quant_traits(w.type).block_elems > 1 && profile_.mma_warps_m == 0 && profile_.mma_split_k == 0;
   }
   double tolerance(const Matrix& w, int n_tokens) const {

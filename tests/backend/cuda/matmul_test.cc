@@ -219,9 +219,9 @@ TEST_P(MatmulTypes, EveryRing_IsTheSum) {
   }
 }
 
-// One token as int8 by CTAs that stay: of few panels and of many to a CTA, K of less than a tile, of less than a
-// segment and of several, of warps with short rings and with long ones, each ring many times round, and with parts of
-// two types.
+// As int8 by CTAs that stay: of few panels and of many to a CTA, K of less than a tile, of less than a segment and of
+// several, of warps with short rings and with long ones, each ring many times round, with parts of two types, and of
+// tokens that fill their pairs and that do not.
 TEST_P(MatmulTypes, EveryInt8Ring_IsTheSum) {
   if (profile_.stream_int8_tokens == 0) GTEST_SKIP() << "no bulk copies on " << profile_.name;
   const int step = quant_traits(GetParam()).block_elems == 256 ? 256 : 32, n_panels = 5 * profile_.n_sms / 2;
@@ -229,63 +229,35 @@ TEST_P(MatmulTypes, EveryInt8Ring_IsTheSum) {
                                        std::pair(17, step), std::pair(40, 3 * 256 + step), std::pair(100, 4096)}) {
     const Matrix w = make_matrix(GetParam(), n_rows, n_cols, 27), up = make_matrix(GetParam(), n_rows, n_cols, 28);
     const Matrix v = make_matrix(QuantType::kQ6_K, 200, 1536, 29);
-    const Activations x = make_activations(1, n_cols, 30);
-    for (const int n_warps : {4, 10, 16}) {
-      for (const int n_ctas : {1, 2}) {
+    for (const int n_tokens : {1, 2, 3, 8}) {
+      const Activations x = make_activations(n_tokens, n_cols, 30);
+      for (const int n_warps : {4, 10, 16}) {
+        if (n_tokens > 1 && n_warps == 10) continue;
         profile_.stream_int8_warps = n_warps;
-        profile_.stream_int8_ctas = n_ctas;
-        profile_.stream_int8_ahead = n_warps % 5;
         SCOPED_TRACE(::testing::Message()
-                     << n_rows << " x " << n_cols << ", " << n_warps << " warps, " << n_ctas << " CTAs an SM");
-        ASSERT_NO_FATAL_FAILURE(expect_product({&w}, x, 1, Epilogue::kStore));
-        ASSERT_NO_FATAL_FAILURE(expect_product({&w}, x, 1, Epilogue::kAdd));
-        ASSERT_NO_FATAL_FAILURE(expect_swiglu(w, up, x, 1));
+                     << n_rows << " x " << n_cols << ", " << n_warps << " warps, " << n_tokens << " tokens");
+        ASSERT_NO_FATAL_FAILURE(expect_product({&w}, x, n_tokens, Epilogue::kStore));
+        ASSERT_NO_FATAL_FAILURE(expect_product({&w}, x, n_tokens, Epilogue::kAdd));
+        ASSERT_NO_FATAL_FAILURE(expect_swiglu(w, up, x, n_tokens));
         if (n_cols != v.n_cols) continue;
-        ASSERT_NO_FATAL_FAILURE(expect_product({&w, &up, &v}, x, 1, Epilogue::kStore));
-        ASSERT_NO_FATAL_FAILURE(expect_product({&v, &w}, x, 1, Epilogue::kStore));
+        ASSERT_NO_FATAL_FAILURE(expect_product({&w, &up, &v}, x, n_tokens, Epilogue::kStore));
+        ASSERT_NO_FATAL_FAILURE(expect_product({&v, &w}, x, n_tokens, Epilogue::kStore));
       }
     }
   }
 }
 
-// Register GEMVs with every division of a CTA, rows past the last panel's, K of less than a tile and of several to a
-// warp, and parts of two types whose border no CTA may straddle.
-TEST_P(MatmulTypes, EveryGemv_IsTheSum) {
-  profile_.stream_int8_tokens = 0;
-  profile_.gemv_tokens = 2;
-  const int step = quant_traits(GetParam()).block_elems == 256 ? 256 : 32;
-  for (const auto& [n_rows, n_cols] :
-       {std::pair(300, 2048), std::pair(17, step), std::pair(40, 3 * 256 + step), std::pair(1, 9 * 256)}) {
-    const Matrix w = make_matrix(GetParam(), n_rows, n_cols, 20), up = make_matrix(GetParam(), n_rows, n_cols, 21);
-    const Matrix v = make_matrix(QuantType::kQ6_K, 24, 2048, 22);
-    for (const int n_warps : {0, 4, 8, 16}) {
-      for (const int warps_m : {0, 1, 2, 4, 8, 16}) {
-        profile_.gemv_warps = n_warps;
-        profile_.gemv_warps_m = warps_m;
-        for (const int n_tokens : {1, 2}) {
-          SCOPED_TRACE(::testing::Message() << n_rows << " x " << n_cols << ", " << n_warps << " warps, " << warps_m
-                                            << " of rows, " << n_tokens << " tokens");
-          const Activations x = make_activations(n_tokens, n_cols, 23);
-          ASSERT_NO_FATAL_FAILURE(expect_product({&w}, x, n_tokens, Epilogue::kStore));
-          ASSERT_NO_FATAL_FAILURE(expect_product({&w}, x, n_tokens, Epilogue::kAdd));
-          ASSERT_NO_FATAL_FAILURE(expect_swiglu(w, up, x, n_tokens));
-          if (n_cols != v.n_cols) continue;
-          ASSERT_NO_FATAL_FAILURE(expect_product({&w, &up, &v}, x, n_tokens, Epilogue::kStore));
-          ASSERT_NO_FATAL_FAILURE(expect_product({&v, &w}, x, n_tokens, Epilogue::kStore));
-        }
-      }
-    }
-  }
-}
-
-// One token, as the tensor cores multiply it.
+// Up to 8 tokens as float16.
 TEST_P(MatmulTypes, WithoutInt8_IsTheSum) {
-  profile_.stream_int8_tokens = profile_.gemv_tokens = 0;
+  profile_.stream_int8_tokens = 0;
   const Matrix w = make_matrix(GetParam(), 300, 2048, 24), up = make_matrix(GetParam(), 300, 2048, 25);
-  const Activations x = make_activations(1, 2048, 26);
-  ASSERT_NO_FATAL_FAILURE(expect_product({&w}, x, 1, Epilogue::kStore));
-  ASSERT_NO_FATAL_FAILURE(expect_product({&w, &up}, x, 1, Epilogue::kAdd));
-  ASSERT_NO_FATAL_FAILURE(expect_swiglu(w, up, x, 1));
+  for (const int n_tokens : {1, 2, 3, 8}) {
+    SCOPED_TRACE(n_tokens);
+    const Activations x = make_activations(n_tokens, 2048, 26);
+    ASSERT_NO_FATAL_FAILURE(expect_product({&w}, x, n_tokens, Epilogue::kStore));
+    ASSERT_NO_FATAL_FAILURE(expect_product({&w, &up}, x, n_tokens, Epilogue::kAdd));
+    ASSERT_NO_FATAL_FAILURE(expect_swiglu(w, up, x, n_tokens));
+  }
 }
 
 // A token's sums do not depend on what else is in the step, within a tier.

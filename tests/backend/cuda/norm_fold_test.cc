@@ -354,41 +354,20 @@ TEST_P(NormFoldTest, SwiGlu_MakesUpForTheNorm) {
     }
 }
 
-// Of one and two tokens, by register GEMVs of every division of a CTA.
-TEST_P(NormFoldTest, AdditionThenProductsByAnyGemv_AreTheNormsBetween) {
-  profile_.stream_int8_tokens = 0;
-  profile_.gemv_tokens = 2;
-  const int d_model = 2048;
-  const Matrix out = make_matrix(GetParam(), d_model, 256, 32), q = make_matrix(GetParam(), 96, d_model, 33),
-               v = make_matrix(QuantType::kQ6_K, 40, d_model, 34);
-  for (const int n_warps : {4, 8, 16})
-    for (const int warps_m : {1, 4, 16})
-      for (const int n_tokens : {1, 2}) {
-        SCOPED_TRACE(::testing::Message() << n_warps << " warps, " << warps_m << " of rows, " << n_tokens << " tokens");
-        profile_.gemv_warps = n_warps;
-        profile_.gemv_warps_m = warps_m;
-        const Activations x = make_activations(n_tokens, out.n_cols, 35);
-        Residual residual(n_tokens, d_model, 1, 1, 36);
-        ASSERT_NO_FATAL_FAILURE(add(out, x, 1, n_tokens, residual));
-        ASSERT_NO_FATAL_FAILURE(expect_normalised({&q, &v}, n_tokens, residual));
-      }
-}
-
-// Of one token, by CTAs that stay, of few warps and many, with a panel each and with several.
+// By CTAs that stay, of few warps and many, with a panel each and with several.
 TEST_P(NormFoldTest, AdditionThenProductsByAnyInt8Ring_AreTheNormsBetween) {
   if (profile_.stream_int8_tokens == 0) GTEST_SKIP() << "no bulk copies on " << profile_.name;
   const int d_model = (profile_.n_sms / 16 + 1) * 256;  // a few panels more than there are SMs
   const Matrix out = make_matrix(GetParam(), d_model, 1024, 37), v = make_matrix(QuantType::kQ6_K, 40, d_model, 39),
                q = make_matrix(GetParam(), 16 * profile_.n_sms + 8, d_model, 38);
   for (const int n_warps : {4, 10, 16})
-    for (const int n_ctas : {1, 2}) {
-      SCOPED_TRACE(::testing::Message() << n_warps << " warps, " << n_ctas << " CTAs an SM");
+    for (const int n_tokens : {1, 2, 3, 8}) {
+      SCOPED_TRACE(::testing::Message() << n_warps << " warps, " << n_tokens << " tokens");
       profile_.stream_int8_warps = n_warps;
-      profile_.stream_int8_ctas = n_ctas;
-      const Activations x = make_activations(1, out.n_cols, 40);
-      Residual residual(1, d_model, 1, 1, 41);
-      ASSERT_NO_FATAL_FAILURE(add(out, x, 1, 1, residual));
-      ASSERT_NO_FATAL_FAILURE(expect_normalised({&q, &v}, 1, residual));
+      const Activations x = make_activations(n_tokens, out.n_cols, 40);
+      Residual residual(n_tokens, d_model, 1, 1, 41);
+      ASSERT_NO_FATAL_FAILURE(add(out, x, 1, n_tokens, residual));
+      ASSERT_NO_FATAL_FAILURE(expect_normalised({&q, &v}, n_tokens, residual));
     }
 }
 
