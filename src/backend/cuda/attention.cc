@@ -1,4 +1,5 @@
 // Attention of a step: checks, then the launches of its decode rows and its prefill tiles.
+#include <bit>
 #include <numbers>
 
 #include "backend/cuda/attention_params.h"
@@ -20,8 +21,9 @@ void attention(const AttentionArgs& args, const AttentionGrid& grid, cudaStream_
                   args.kv.page_bytes >= kv_page_bytes(args.kv.type, args.n_kv_heads, args.head_dim),
               "pages of {} bytes", args.kv.page_bytes);
   if (args.q == nullptr) {
-    SPATE_CHECK(grid.one_query && grid.prefill_ctas == 0,
-                "queries are to be made for {} tiles or several of a sequence", grid.prefill_ctas);
+    SPATE_CHECK(grid.one_query && grid.prefill_ctas == 0 && grid.decode_cluster == 0,
+                "queries are to be made for {} tiles, several of a sequence, or clusters of {}", grid.prefill_ctas,
+                grid.decode_cluster);
     check_raw_heads(args.raw, args.head_dim);
   }
   AttentionParams params{.q = args.q,
@@ -32,6 +34,7 @@ void attention(const AttentionArgs& args, const AttentionGrid& grid, cudaStream_
                          .work = args.work,
                          .decode_ctas = args.work.decode_ctas,
                          .decode_stages = grid.decode_stages,
+                         .decode_slots_log2 = std::countr_zero(static_cast<unsigned>(grid.decode_stages)),
                          .partials = args.scratch.prefill_partials,
                          .counters = args.scratch.counters,
                          .scale_log2 = args.scale * std::numbers::log2e_v<float>,
@@ -42,7 +45,9 @@ void attention(const AttentionArgs& args, const AttentionGrid& grid, cudaStream_
                          .out_stride = padded_cols(args.n_heads * args.head_dim)};
   if (grid.prefill_ctas > 0) launch_prefill(args, params, grid, stream);
   params.partials = args.scratch.decode_partials;
-  if (grid.decode_rows > 0) launch_decode(args, params, grid, stream);
+  if (grid.decode_rows == 0) return;
+  if (grid.decode_cluster > 0) return launch_decode_clusters(args, params, grid, stream);
+  launch_decode(args, params, grid, stream);
 }
 
 }  // namespace spate::cuda

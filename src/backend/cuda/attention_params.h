@@ -13,6 +13,7 @@ struct AttentionParams {
   const int32_t* pages;  // DeviceBatch
   AttentionWork work;
   int decode_ctas, decode_stages;
+  int decode_slots_log2;  // of clusters' warps
   float* partials;  // of this kernel
   uint32_t* counters;
   float scale_log2;  // of a score, before 2^x
@@ -21,9 +22,11 @@ struct AttentionParams {
   int64_t out_stride;
 };
 
-// Both launch for the KV type and the head size of `args`; CHECK that there is a kernel.
+// All launch for the KV type and the head size of `args`; CHECK that there is a kernel.
 void launch_decode(const AttentionArgs& args, const AttentionParams& params, const AttentionGrid& grid,
                    cudaStream_t stream);
+void launch_decode_clusters(const AttentionArgs& args, const AttentionParams& params, const AttentionGrid& grid,
+                            cudaStream_t stream);
 void launch_prefill(const AttentionArgs& args, const AttentionParams& params, const AttentionGrid& grid,
                     cudaStream_t stream);
 

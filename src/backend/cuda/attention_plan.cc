@@ -83,6 +83,7 @@ class Shares {
 struct AttentionPlanner::Filling {
   int32_t* cta_start;
   int32_t* n_prefill;
+  WarpSpan* spans;
   AttentionItem* items;
   int n_items = 0;
   int decode_rows = 0;   // the most rows of a decode item
@@ -108,8 +109,10 @@ struct AttentionPlanner::Filling {
 
 bool AttentionGrid::covers(const AttentionGrid& plan) const {
   if (one_query && !plan.one_query && plan.decode_rows > 0) return false;
-  const bool decode = plan.decode_rows == 0 || (plan.decode_ctas == decode_ctas && plan.decode_warps == decode_warps &&
-                                                plan.decode_stages == decode_stages && plan.decode_rows <= decode_rows);
+  const bool decode =
+      plan.decode_rows == 0 ||
+      (plan.decode_ctas == decode_ctas && plan.decode_warps == decode_warps && plan.decode_stages == decode_stages &&
+       plan.decode_cluster == decode_cluster && plan.decode_rows <= decode_rows);
   const bool prefill =
       plan.prefill_ctas == 0 || (plan.prefill_ctas <= prefill_ctas && plan.prefill_rows == prefill_rows);
   return decode && prefill;
@@ -118,9 +121,11 @@ bool AttentionGrid::covers(const AttentionGrid& plan) const {
 AttentionPlanner::AttentionPlanner(const AttentionShape& shape, const DeviceProfile& profile, int max_seqs,
                                    int max_step_tokens, int max_context)
     : shape_(shape),
-      decode_ctas_(profile.n_sms),
       decode_(decode_geometry(shape.kv_type, shape.head_dim, profile.shared_bytes_per_block,
-                              profile.attention_decode_warps > 0 ? profile.attention_decode_warps : kMaxDecodeWarps)),
+                              profile.attention_decode_warps > 0
+                                  ? std::min(profile.attention_decode_warps, kMaxDecodeWarps)
+                                  : kMaxDecodeWarps)),
+      decode_ctas_(profile.n_sms),
       n_sms_(profile.n_sms),
       // An item counts its parts in 16 bits.
       split_pages_(profile.attention_split_pages == 0
@@ -132,15 +137,29 @@ AttentionPlanner::AttentionPlanner(const AttentionShape& shape, const DeviceProf
   SPATE_CHECK(has_attention_kernel(shape.head_dim), "head size {}", shape.head_dim);
   SPATE_CHECK(n_sms_ > 0 && max_seqs > 0 && max_step_tokens > 0 && max_context > 0, "{} SMs, {} sequences, {} tokens",
               n_sms_, max_seqs, max_step_tokens);
+  // Cuts that do not depend on neighbours, and queries that are made on the spot, are the other kernel's.
+  if (const int ctas = profile.attention_cluster; ctas > 0 && split_pages_ == 0 && !profile.fused_rope) {
+    decode_ = cluster_geometry(shape.kv_type, shape.head_dim, ctas, profile.shared_bytes_per_block,
+                               profile.attention_decode_warps > 0 ? profile.attention_decode_warps : kMaxClusterWarps);
+    clusters_ = cluster_shape(n_sms_, ctas, decode_);
+    decode_ctas_ = clusters_.n_clusters * ctas;
+    decodes_.reserve(max_seqs);
+  }
   const int64_t pairs = int64_t{max_seqs} * shape.n_kv_heads;
-  const int64_t decode_items = split_pages_ > 0 ? pairs * ceil_div(max_pages_, split_pages_) : pairs + decode_ctas_;
+  const int64_t decode_items = split_pages_ > 0 ? pairs * ceil_div(max_pages_, split_pages_)
+                               : has_clusters() ? pairs + max_split_parts(clusters_)
+                                                : pairs + decode_ctas_;
   const int64_t tiles = int64_t{max_step_tokens} * shape.group() / kPrefillTileRows + max_seqs;
   const int64_t prefill_items = tiles * shape.n_kv_heads + max_prefill_parts();
   work_bytes_ = items_offset() + (decode_items + prefill_items) * static_cast<int64_t>(sizeof(AttentionItem));
 }
 
-int64_t AttentionPlanner::items_offset() const {
+int64_t AttentionPlanner::spans_offset() const {
   return round_up((decode_ctas_ + 2) * static_cast<int64_t>(sizeof(int32_t)), alignof(AttentionItem));
+}
+
+int64_t AttentionPlanner::items_offset() const {
+  return spans_offset() + int64_t{clusters_.n_clusters} * clusters_.n_warps() * static_cast<int64_t>(sizeof(WarpSpan));
 }
 
 // A share of KV is 2 n_sms-th of all, and only items over 3/2 of it are split: their parts are fewer than 5/3 as many.
@@ -151,8 +170,11 @@ int AttentionPlanner::max_prefill_parts() const {
 AttentionScratchSize AttentionPlanner::scratch_size() const {
   // A CTA's share begins and ends at most one split item each.
   const int64_t pairs = int64_t{max_seqs_} * shape_.n_kv_heads;
-  const int64_t parts = split_pages_ > 0 ? pairs * ceil_div(max_pages_, split_pages_) : int64_t{2} * decode_ctas_;
-  const int64_t counters = (split_pages_ > 0 ? pairs : decode_ctas_) + max_prefill_parts();
+  const int64_t parts = split_pages_ > 0 ? pairs * ceil_div(max_pages_, split_pages_)
+                        : has_clusters() ? max_split_parts(clusters_)
+                                         : int64_t{2} * decode_ctas_;
+  const int64_t counters =
+      (split_pages_ > 0 ? pairs : std::min<int64_t>(parts, 2 * decode_ctas_)) + max_prefill_parts();
   return {.decode_elems = parts * partial_elems(kDecodeTileRows, shape_.head_dim),
           .prefill_elems = max_prefill_parts() * partial_elems(kPrefillTileRows, shape_.head_dim),
           .n_counters = static_cast<int>(counters)};
@@ -163,11 +185,12 @@ AttentionWork AttentionPlanner::work_at(const std::byte* device_block) const {
   return {.cta_start = ints,
           .n_prefill = ints + decode_ctas_ + 1,
           .items = reinterpret_cast<const AttentionItem*>(device_block + items_offset()),
+          .spans = has_clusters() ? reinterpret_cast<const WarpSpan*>(device_block + spans_offset()) : nullptr,
           .decode_ctas = decode_ctas_};
 }
 
 AttentionPlanner::Planned AttentionPlanner::plan(std::span<const int32_t> q_start, std::span<const int32_t> kv_len,
-                                                 std::span<std::byte> block) {
+                                                 std::span<const int32_t> pages, std::span<std::byte> block) {
   const int n_seqs = static_cast<int>(kv_len.size());
   SPATE_CHECK(q_start.size() == kv_len.size() + 1 && n_seqs <= max_seqs_ && q_start[n_seqs] <= max_step_tokens_,
               "{} sequences, {} query ranges", n_seqs, q_start.size());
@@ -178,16 +201,19 @@ AttentionPlanner::Planned AttentionPlanner::plan(std::span<const int32_t> q_star
   auto* ints = reinterpret_cast<int32_t*>(block.data());
   Filling filling{.cta_start = ints,
                   .n_prefill = ints + decode_ctas_ + 1,
+                  .spans = reinterpret_cast<WarpSpan*>(block.data() + spans_offset()),
                   .items = reinterpret_cast<AttentionItem*>(block.data() + items_offset())};
-  plan_decode(q_start, kv_len, filling);
+  if (has_clusters()) {
+    plan_clusters(q_start, kv_len, pages, filling);
+  } else {
+    plan_decode(q_start, kv_len, filling);
+  }
   const int n_decode = filling.n_items;
   plan_prefill(q_start, kv_len, filling);
   *filling.n_prefill = filling.n_items - n_decode;
   AttentionGrid grid;
   if (filling.decode_rows > 0) {
-    grid.decode_ctas = decode_ctas_;
-    grid.decode_warps = decode_.warps;
-    grid.decode_stages = decode_.stages;
+    grid = decode_launch();
     grid.decode_rows = filling.decode_rows <= 8 ? 8 : 16;
   }
   if (*filling.n_prefill > 0) {
@@ -198,13 +224,20 @@ AttentionPlanner::Planned AttentionPlanner::plan(std::span<const int32_t> q_star
   return {.grid = grid, .used_bytes = items_offset() + filling.n_items * static_cast<int64_t>(sizeof(AttentionItem))};
 }
 
+AttentionGrid AttentionPlanner::decode_launch() const {
+  return {.decode_ctas = decode_ctas_,
+          .decode_warps = decode_.warps,
+          .decode_stages = decode_.stages,
+          .decode_cluster = clusters_.ctas};
+}
+
 AttentionGrid AttentionPlanner::decode_grid(int n_seqs) const {
-  if (is_decode(1))
-    return {.decode_ctas = decode_ctas_,
-            .decode_warps = decode_.warps,
-            .decode_stages = decode_.stages,
-            .decode_rows = shape_.group() <= 8 ? 8 : 16,
-            .one_query = true};
+  if (is_decode(1)) {
+    AttentionGrid grid = decode_launch();
+    grid.decode_rows = shape_.group() <= 8 ? 8 : 16;
+    grid.one_query = true;
+    return grid;
+  }
   const int tiles = n_seqs * ceil_div(shape_.group(), kPrefillTileRows);
   return {.prefill_ctas = tiles * shape_.n_kv_heads + max_prefill_parts(), .prefill_rows = kPrefillTileRows};
 }
@@ -288,6 +321,72 @@ void AttentionPlanner::plan_decode(std::span<const int32_t> q_start, std::span<c
     }
   });
   SPATE_CHECK(shares.finish() == filling.n_items, "{} decode items", filling.n_items);
+}
+
+void AttentionPlanner::plan_clusters(std::span<const int32_t> q_start, std::span<const int32_t> kv_len,
+                                     std::span<const int32_t> pages, Filling& filling) {
+  const int n_warps = clusters_.n_warps();
+  std::fill_n(filling.spans, clusters_.n_clusters * n_warps, WarpSpan{});
+  decodes_.clear();
+  for_decodes(q_start, kv_len, [&](int seq, int n_pages, int page_list) {
+    decodes_.push_back({.seq = seq, .pages = n_pages, .page_list = page_list});
+    const int n_q = q_start[seq + 1] - q_start[seq];
+    filling.decode_rows = std::max(filling.decode_rows, n_q * shape_.group());
+    filling.most_queries = std::max(filling.most_queries, n_q);
+  });
+  const auto deal = [&](const DecodeSequence& of, int head, int first_page, int end_page, int n_parts,
+                        ClusterDealer& dealer) {
+    const int n_pages = end_page - first_page;
+    const ClusterDealer::Place place = dealer.deal(n_pages, n_parts);
+    SPATE_CHECK(place.cluster < clusters_.n_clusters, "an item of cluster {}", place.cluster);
+    WarpSpan* spans = filling.spans + place.cluster * n_warps + place.first_warp;
+    const int item = filling.n_items;
+    filling.add({.seq = of.seq,
+                 .kv_head = head,
+                 .q_start = q_start[of.seq],
+                 .n_q = q_start[of.seq + 1] - q_start[of.seq],
+                 .kv_len = kv_len[of.seq],
+                 .page_list = of.page_list,
+                 .first_page = first_page,
+                 .end_page = end_page,
+                 .first_row = 0,
+                 .part = 0,
+                 .n_parts = 1,
+                 .first_partial = 0,
+                 .counter = 0});
+    if (place.joins) {
+      spans->end_item = item + 1;
+      return;
+    }
+    const bool merged = place.n_pieces > 1 || n_parts > 1;
+    for (int piece = 0; piece < place.n_pieces; ++piece) {
+      const int first = first_page + part_begin(n_pages, piece, place.n_pieces);
+      const int end = first_page + part_begin(n_pages, piece + 1, place.n_pieces);
+      spans[piece] = {.first_item = item,
+                      .end_item = item + 1,
+                      .first_page = first,
+                      .end_page = end,
+                      .kv_head = head,
+                      .piece = static_cast<uint16_t>(piece),
+                      .n_pieces = static_cast<uint16_t>(merged ? place.n_pieces : 0),
+                      .page_ids = {pages[of.page_list + first], pages[of.page_list + std::min(first + 1, end - 1)]}};
+    }
+  };
+  if (!decodes_.empty()) {
+    const ClusterCut cut =
+        choose_cut(clusters_, decodes_, shape_.n_kv_heads, kv_page_bytes(shape_.kv_type, 1, shape_.head_dim));
+    ClusterDealer dealer(clusters_, cut);
+    for (const DecodeSequence& s : decodes_) {
+      const int n_parts = dealer.parts_of(s.pages);
+      for (int head = 0; head < shape_.n_kv_heads; ++head) {
+        for (int part = 0; part < n_parts; ++part)
+          deal(s, head, part_begin(s.pages, part, n_parts), part_begin(s.pages, part + 1, n_parts), n_parts, dealer);
+        filling.join_parts(n_parts, &filling.n_decode_partials);
+      }
+    }
+  }
+  std::fill_n(filling.cta_start, decode_ctas_, 0);
+  filling.cta_start[decode_ctas_] = filling.n_items;
 }
 
 void AttentionPlanner::plan_prefill(std::span<const int32_t> q_start, std::span<const int32_t> kv_len,

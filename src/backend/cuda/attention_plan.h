@@ -8,13 +8,17 @@
 // depend on timing.
 //
 // Decode: a fixed grid of CTAs, each with an equal share of the bytes: the (sequence, KV head, page) space is laid out
-// in a line and cut into equal shares; a CTA's share is its list of items. Prefill: a CTA an item, the longest first.
+// in a line and cut into equal shares; a CTA's share is its list of items. Or, where the device has them, a fixed grid
+// of clusters of CTAs whose warps each have a share (attention_cluster_plan.h). Prefill: a CTA an item, the longest
+// first.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <vector>
 
+#include "backend/cuda/attention_cluster_plan.h"
 #include "backend/cuda/attention_tiles.h"
 #include "backend/cuda/device_profile.h"
 #include "backend/cuda/kv_pool.h"
@@ -39,9 +43,11 @@ static_assert(sizeof(AttentionItem) == 48);
 
 // Device pointers into the block that AttentionPlanner::plan fills.
 struct AttentionWork {
-  const int32_t* cta_start;    // [decode_ctas + 1] decode CTA c works on items [cta_start[c], cta_start[c + 1])
+  // [decode_ctas + 1] decode CTA c works on items [cta_start[c], cta_start[c + 1]); with clusters only the last counts
+  const int32_t* cta_start;
   const int32_t* n_prefill;    // [1] prefill CTA i < n_prefill works on item cta_start[decode_ctas] + i
   const AttentionItem* items;  // decode's, then prefill's
+  const WarpSpan* spans;       // [clusters, warps of a cluster]; null: no clusters
   int decode_ctas;
 };
 
@@ -60,11 +66,12 @@ struct AttentionScratchSize {
 // What the two kernels are launched with.
 struct AttentionGrid {
   int decode_ctas = 0;
-  int decode_warps = 0;   // a CTA
-  int decode_stages = 0;  // slots of a warp's ring
-  int decode_rows = 0;    // 8 or 16: rows that the decode kernel computes; 0: nothing to decode, no launch
-  int prefill_ctas = 0;   // 0: no launch
-  int prefill_rows = 0;   // a tile
+  int decode_warps = 0;    // a CTA
+  int decode_stages = 0;   // slots of a warp's ring
+  int decode_cluster = 0;  // CTAs of a cluster; 0: none, the kernel without them
+  int decode_rows = 0;     // 8 or 16: rows that the decode kernel computes; 0: nothing to decode, no launch
+  int prefill_ctas = 0;    // 0: no launch
+  int prefill_rows = 0;    // a tile
   // All work is the decode kernel's, and of one query a sequence: it can make queries, keys and values itself.
   bool one_query = false;
 
@@ -96,9 +103,10 @@ class AttentionPlanner {
     int64_t used_bytes;  // leading bytes of the block to upload
   };
 
-  // Plans a step of S sequences: q_start[S + 1], kv_len[S] as in DeviceBatch, whose page lists lie end to end and hold
-  // just the pages that cover kv_len. Fills block[work_bytes()], host memory, 16-byte aligned. Allocates nothing.
-  Planned plan(std::span<const int32_t> q_start, std::span<const int32_t> kv_len, std::span<std::byte> block);
+  // Plans a step of S sequences: q_start[S + 1], kv_len[S], pages as in DeviceBatch: the page lists lie end to end and
+  // hold just the pages that cover kv_len. Fills block[work_bytes()], host memory, 16-byte aligned. Allocates nothing.
+  Planned plan(std::span<const int32_t> q_start, std::span<const int32_t> kv_len, std::span<const int32_t> pages,
+               std::span<std::byte> block);
 
   // The grid to capture for steps of up to n_seqs sequences that bring one token each: covers every plan of such steps.
   AttentionGrid decode_grid(int n_seqs) const;
@@ -108,17 +116,24 @@ class AttentionPlanner {
   bool is_decode(int n_q) const;
   template <typename Visit>
   void for_decodes(std::span<const int32_t> q_start, std::span<const int32_t> kv_len, const Visit& visit) const;
+  int64_t spans_offset() const;
   int64_t items_offset() const;
   int max_prefill_parts() const;
+  bool has_clusters() const { return clusters_.ctas > 0; }
+  AttentionGrid decode_launch() const;
   void plan_decode(std::span<const int32_t> q_start, std::span<const int32_t> kv_len, Filling& filling) const;
+  void plan_clusters(std::span<const int32_t> q_start, std::span<const int32_t> kv_len, std::span<const int32_t> pages,
+                     Filling& filling);
   void plan_prefill(std::span<const int32_t> q_start, std::span<const int32_t> kv_len, Filling& filling) const;
 
   AttentionShape shape_;
-  int decode_ctas_;
+  ClusterShape clusters_{};  // no ctas: none
   DecodeGeometry decode_;
+  int decode_ctas_;
   int n_sms_, split_pages_;
   int max_seqs_, max_step_tokens_, max_pages_;  // max_pages_: of a sequence
   int64_t work_bytes_;
+  std::vector<DecodeSequence> decodes_;  // of the step being planned
 };
 
 }  // namespace spate::cuda

@@ -66,6 +66,47 @@ constexpr DecodeGeometry decode_geometry(KvType type, int head_dim, int shared_b
   return geometry;
 }
 
+// Decode by clusters: a slot holds a page's keys and values of one KV head, which lie beside each other, and comes by
+// one bulk copy. A warp that has read its last page leaves its result in its slots.
+inline constexpr int kMaxClusterCtas = 8, kMaxClusterWarps = 12, kMaxClusterSlots = 4;
+inline constexpr int kClusterSharedBudget = 208 * 1024;  // of a CTA's slots
+
+// As the 65,536 registers of an SM allow: decoding elements of 8 bits takes more of them.
+SPATE_HD constexpr int cluster_warps_limit(KvType type, int head_dim) {
+  return head_dim <= (type == KvType::kF16 ? 128 : 96) ? kMaxClusterWarps : 8;
+}
+SPATE_HD constexpr int cluster_page_bytes(KvType type, int head_dim) {
+  return 2 * kv_plane_bytes(type, head_dim);
+}
+// Rows, then the maximum and the sum of each.
+SPATE_HD constexpr int cluster_result_bytes(int head_dim, int rows) {
+  return rows * (decode_row_pitch(head_dim) + 2) * 4;
+}
+SPATE_HD constexpr int cluster_warp_bytes(KvType type, int head_dim, int slots) {
+  const int pages = slots * cluster_page_bytes(type, head_dim);
+  const int result = cluster_result_bytes(head_dim, kDecodeTileRows);
+  return ((pages > result ? pages : result) + 127) / 128 * 128;
+}
+// What is kept of an item to be merged, for each warp of the cluster, and of each warp's own work.
+inline constexpr int kClusterMergeBytes = 64, kClusterNotesBytes = 64;
+SPATE_HD constexpr int cluster_shared_bytes(KvType type, int head_dim, int ctas, int warps, int slots) {
+  return warps * (cluster_warp_bytes(type, head_dim, slots) + kClusterNotesBytes + kMaxClusterSlots * 8) +
+         ctas * warps * kClusterMergeBytes;
+}
+// As many warps as fit, then as many slots, a power of two; DecodeGeometry's stages are slots. warps: at most, at
+// least 1.
+constexpr DecodeGeometry cluster_geometry(KvType type, int head_dim, int ctas, int shared_bytes_per_block, int warps) {
+  const auto fits = [&](int n_warps, int slots) {
+    return n_warps * cluster_warp_bytes(type, head_dim, slots) <= kClusterSharedBudget &&
+           cluster_shared_bytes(type, head_dim, ctas, n_warps, slots) <= shared_bytes_per_block;
+  };
+  const int limit = cluster_warps_limit(type, head_dim);
+  DecodeGeometry geometry{.warps = warps < limit ? warps : limit, .stages = 1};
+  while (geometry.warps > 1 && !fits(geometry.warps, 1)) --geometry.warps;
+  while (geometry.stages < kMaxClusterSlots && fits(geometry.warps, 2 * geometry.stages)) geometry.stages *= 2;
+  return geometry;
+}
+
 // Prefill: two stages of keys and values.
 SPATE_HD constexpr int prefill_stage_pages(int head_dim) {
   return head_dim > 128 ? 1 : 2;

@@ -195,7 +195,8 @@ void CudaExecutorImpl::warm_up() {
   const std::span block(steps_[0].block.data(), static_cast<size_t>(plan_.attention_bytes));
   const auto run_chunk = [&](int n_tokens) {
     const int32_t q_start[] = {0, n_tokens}, kv_len[] = {n_tokens};
-    run(n_tokens, 1, planner_.plan(q_start, kv_len, block).grid);
+    const std::vector<int32_t> pages((n_tokens + kPageTokens - 1) / kPageTokens);
+    run(n_tokens, 1, planner_.plan(q_start, kv_len, pages, block).grid);
   };
   const int longest = plan_.limits.max_step_tokens;
   for (int n = profile_.gemm_min_tokens; n < longest; n *= 2) run_chunk(n);

@@ -24,6 +24,7 @@ constexpr int kFp8MinTokens = 384;
 constexpr std::string_view kStreamTokens = "stream_tokens";
 constexpr std::string_view kStreamInt8Tokens = "stream_int8_tokens";
 constexpr std::string_view kWideMinTokens = "wide_min_tokens";
+constexpr std::string_view kAttentionCluster = "attention_cluster";
 constexpr Threshold kThresholds[] = {
     {kStreamTokens, &DeviceProfile::stream_tokens, 0, 8},
     {"stream_warps", &DeviceProfile::stream_warps, 4, 14},
@@ -36,7 +37,8 @@ constexpr Threshold kThresholds[] = {
     {"mma_warps_m", &DeviceProfile::mma_warps_m, 0, 16},
     {"mma_split_k", &DeviceProfile::mma_split_k, 0, 16},
     {"attention_split_pages", &DeviceProfile::attention_split_pages, 0, 1 << 20},
-    {"attention_decode_warps", &DeviceProfile::attention_decode_warps, 0, 8},
+    {"attention_decode_warps", &DeviceProfile::attention_decode_warps, 0, 12},
+    {kAttentionCluster, &DeviceProfile::attention_cluster, 0, 8},
 };
 struct Switch {
   std::string_view name;
@@ -167,7 +169,8 @@ Result<void> DeviceProfile::tune(std::string_view assignment) {
   for (const Threshold& threshold : kThresholds) {
     if (threshold.name != key) continue;
     if (!is_number || value < threshold.min || value > threshold.max) return refuse(threshold.min, threshold.max);
-    if ((key == kStreamTokens || key == kStreamInt8Tokens) && value > 0 && !built_for_capability_9(capability))
+    if ((key == kStreamTokens || key == kStreamInt8Tokens || key == kAttentionCluster) && value > 0 &&
+        !built_for_capability_9(capability))
       return Error::usage(
           fmt::format("--tune {}: {} has no bulk copies, or this build no code for them; they came with "
                       "capability 9.0",

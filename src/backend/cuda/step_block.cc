@@ -138,7 +138,8 @@ FilledBlock fill_block(const StepBatch& batch, const StepLayout& layout, const S
             {at<TokenCount>(block.data(), layout.token_counts), static_cast<size_t>(layout.shape.n_tokens)}, plan);
 
   const std::span work = block.subspan(layout.attention, layout.pages - layout.attention);
-  const AttentionPlanner::Planned planned = planner.plan(batch.q_start, batch.kv_len, work);
+  const std::span pages(at<int32_t>(block.data(), layout.pages), static_cast<size_t>((end - layout.pages) / 4));
+  const AttentionPlanner::Planned planned = planner.plan(batch.q_start, batch.kv_len, pages, work);
   const int64_t head = layout.attention + planned.used_bytes;
   if (layout.pages - head <= kMaxGapBytes)
     return {.grid = planned.grid, .head_bytes = end, .tail_begin = end, .tail_end = end};

@@ -85,7 +85,7 @@ class Step {
     q_ = std::make_unique<DeviceVector<uint16_t>>(size_t(n_tokens_) * kHeads * kHeadDim);
     q_->fill(0x11);
     out_ = std::make_unique<DeviceVector<uint16_t>>(size_t(n_tokens_) * padded_cols(kHeads * kHeadDim));
-    plan(q_start);
+    plan(q_start, pages);
   }
 
   int n_layers() const { return n_layers_; }
@@ -126,14 +126,14 @@ class Step {
   }
 
  private:
-  void plan(const std::vector<int32_t>& q_start) {
+  void plan(const std::vector<int32_t>& q_start, const std::vector<int32_t>& pages) {
     const int n_seqs = static_cast<int>(kv_len_.size());
     planner_ = std::make_unique<AttentionPlanner>(AttentionShape{kHeads, kKvHeads, kHeadDim, type_}, profile_, n_seqs,
                                                   n_tokens_, *std::max_element(kv_len_.begin(), kv_len_.end()));
     std::vector<AttentionItem> block(planner_->work_bytes() / sizeof(AttentionItem) + 1);
     const std::vector<int32_t> kv_len(kv_len_.begin(), kv_len_.end());
     grid_ = planner_
-                ->plan(q_start, kv_len,
+                ->plan(q_start, kv_len, pages,
                        {reinterpret_cast<std::byte*>(block.data()), static_cast<size_t>(planner_->work_bytes())})
                 .grid;
     work_ = std::make_unique<DeviceVector<AttentionItem>>(block);

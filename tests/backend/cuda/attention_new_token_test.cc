@@ -68,7 +68,7 @@ class NewTokenCase {
     AttentionPlanner planner(o_.shape, profile_, n_seqs_, n_seqs_, *std::ranges::max_element(o_.kv_len));
     std::vector<AttentionItem> block(planner.work_bytes() / sizeof(AttentionItem) + 1);
     const std::span block_bytes(reinterpret_cast<std::byte*>(block.data()), size_t(planner.work_bytes()));
-    AttentionGrid grid = planner.plan(q_start_, o_.kv_len, block_bytes).grid;
+    AttentionGrid grid = planner.plan(q_start_, o_.kv_len, kv_.pages, block_bytes).grid;
     EXPECT_TRUE(grid.one_query);
     n_parts_ = largest_part_count(planner, block);
     if (fixed_grid) grid = planner.decode_grid(n_seqs_);
@@ -141,6 +141,25 @@ class NewTokenCase {
     expect_written(apart);
     expect_same(fused, apart, "fused");
     expect_same(captured, apart, "fused, on a captured grid");
+  }
+
+  // RoPE, then attention by clusters, which ask for the new token's page before RoPE has written it (what lies there
+  // until then is NaN), against attention without. Both keep to attention_test.cc's tolerance.
+  void check_clusters(const std::string& how) {
+    const Outcome apart = run(false);
+    ASSERT_TRUE(profile_.tune(how).ok());
+    const Outcome clusters = run(false), captured = run(false, true);
+    expect_written(clusters);
+    ASSERT_EQ(clusters.out, captured.out);
+    ASSERT_EQ(clusters.pages, apart.pages);
+    constexpr double kLargestValue = 6;  // of some 10^5 of unit variance; biases and norms are left out
+    for (size_t at = 0; at < size_t(n_seqs_) * out_stride_; ++at) {
+      const float a = f16_to_f32(apart.out[at]), b = f16_to_f32(clusters.out[at]);
+      ASSERT_EQ(std::isnan(a), std::isnan(b));
+      if (!std::isnan(a)) {
+        ASSERT_NEAR(a, b, 0x1p-8 * kLargestValue) << "token " << at / out_stride_ << ", position " << at % out_stride_;
+      }
+    }
   }
 
   int n_parts() const { return n_parts_; }
@@ -278,6 +297,22 @@ TEST_P(NewTokenTest, FewerWarpsThanHeads_SameBitsAsApart) {
     NewTokenCase({.shape = shape(7, 2, 64), .kv_len = kLengths, .bias = true, .norm = true}, profile_).check();
     if (HasFailure()) return;
   }
+}
+
+TEST_P(NewTokenTest, Clusters_SeeTheTokenThatIsJustBeingWritten) {
+  if (!profile_.tune("attention_cluster=1").ok()) GTEST_SKIP() << "no clusters";
+  profile_.attention_cluster = 0;
+  std::vector<int> every_border = kLengths, many;
+  for (int i = 0; i < 32; ++i) every_border.push_back(600 + i);
+  for (int s = 0; s < 400; ++s) many.push_back(1 + s * 37 % 300);
+  for (const char* how : {"attention_cluster=1", "attention_cluster=4", "attention_cluster=8"})
+    for (const int dim : {64, 80, 128, 256}) {
+      SCOPED_TRACE(fmt::format("{}, head size {}", how, dim));
+      NewTokenCase({.shape = shape(4, 2, dim), .kv_len = every_border}, profile_).check_clusters(how);
+      NewTokenCase({.shape = shape(4, 2, dim), .kv_len = {4097}}, profile_).check_clusters(how);
+      if (dim == 64) NewTokenCase({.shape = shape(7, 4, dim), .kv_len = many}, profile_).check_clusters(how);
+      if (HasFailure()) return;
+    }
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, NewTokenTest, ::testing::Values(KvType::kF16, KvType::kQ8_0, KvType::kFp8),

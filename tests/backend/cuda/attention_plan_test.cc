@@ -37,7 +37,9 @@ class PlannedStep {
     AttentionPlanner planner(shape, profile, static_cast<int>(sequences.size()), n_tokens, context);
     block_.resize(planner.work_bytes() / sizeof(AttentionItem) + 1);
     const std::span bytes(reinterpret_cast<std::byte*>(block_.data()), static_cast<size_t>(planner.work_bytes()));
-    planned = planner.plan(q_start, kv_len, bytes);
+    pages.resize(page_list(static_cast<int>(sequences.size())));
+    for (size_t i = 0; i < pages.size(); ++i) pages[i] = static_cast<int32_t>(7 * i + 3);
+    planned = planner.plan(q_start, kv_len, pages, bytes);
     work = planner.work_at(bytes.data());
     scratch = planner.scratch_size();
     work_bytes = planner.work_bytes();
@@ -82,7 +84,7 @@ class PlannedStep {
     EXPECT_TRUE(within(counters, scratch.n_counters));
   }
 
-  std::vector<int32_t> q_start{0}, kv_len;
+  std::vector<int32_t> q_start{0}, kv_len, pages;
   AttentionPlanner::Planned planned;
   AttentionWork work{};
   AttentionScratchSize scratch{};
@@ -281,6 +283,199 @@ TEST(AttentionPlan, RingsOfADataCentreDevice_KeepEnoughInFlight) {
       const DecodeGeometry geometry = decode_geometry(type, dim, h200().shared_bytes_per_block, kMaxDecodeWarps);
       EXPECT_GE(geometry.warps * (geometry.stages - 1) * plane_slot_bytes(type, dim), 42 * 1024) << dim;
     }
+}
+
+// What the warps of a step's clusters read, and how much each cluster.
+class ClusterStep : public PlannedStep {
+ public:
+  ClusterStep(const AttentionShape& shape, int ctas, const std::vector<Sequence>& sequences)
+      : PlannedStep(shape, with_clusters(ctas), sequences), ctas_(ctas) {}
+
+  static DeviceProfile with_clusters(int ctas) {
+    DeviceProfile profile = h200();
+    profile.attention_cluster = ctas;
+    return profile;
+  }
+
+  int n_warps() const { return ctas_ * decode_grid.decode_warps; }
+  int n_clusters() const { return work.decode_ctas / ctas_; }
+  std::span<const WarpSpan> of_cluster(int cluster) const {
+    return {work.spans + cluster * n_warps(), static_cast<size_t>(n_warps())};
+  }
+  int pages_of(const WarpSpan& span) const {
+    int n = 0;
+    for (int i = span.first_item; i < span.end_item; ++i)
+      n += i == span.first_item ? span.end_page - span.first_page : work.items[i].end_page - work.items[i].first_page;
+    return n;
+  }
+  int most_pages_of_a_warp() const {
+    int most = 0;
+    for (int c = 0; c < n_clusters(); ++c)
+      for (const WarpSpan& span : of_cluster(c)) most = std::max(most, pages_of(span));
+    return most;
+  }
+  // What one cluster reads at most, against an equal share.
+  double imbalance() const {
+    int64_t total = 0, most = 0;
+    for (int c = 0; c < n_clusters(); ++c) {
+      int64_t n = 0;
+      for (const WarpSpan& span : of_cluster(c)) n += pages_of(span);
+      total += n;
+      most = std::max(most, n);
+    }
+    return static_cast<double>(most * n_clusters()) / static_cast<double>(total);
+  }
+  int busy_clusters() const {
+    int n = 0;
+    for (int c = 0; c < n_clusters(); ++c) n += of_cluster(c)[0].end_item > of_cluster(c)[0].first_item;
+    return n;
+  }
+
+  // Every page of every item is read by one warp; warps with pieces of an item lie side by side in one cluster.
+  void check_spans() const {
+    std::vector<int> pages_read(decode().size(), 0);
+    for (int c = 0; c < n_clusters(); ++c) {
+      const auto spans = of_cluster(c);
+      bool idle = false;
+      for (int w = 0; w < n_warps(); ++w) {
+        const WarpSpan& span = spans[w];
+        idle |= w == 0 && span.first_item == span.end_item;
+        if (span.first_item == span.end_item) {
+          ASSERT_EQ(span.n_pieces, 0);
+          continue;
+        }
+        ASSERT_FALSE(idle) << "the kernel takes a cluster for idle whose first warp is";
+        check_span(spans, w);
+        if (::testing::Test::HasFatalFailure()) return;
+        for (int i = span.first_item; i < span.end_item; ++i)
+          pages_read[i] += i == span.first_item ? span.end_page - span.first_page
+                                                : work.items[i].end_page - work.items[i].first_page;
+      }
+    }
+    for (size_t i = 0; i < decode().size(); ++i)
+      ASSERT_EQ(pages_read[i], decode()[i].end_page - decode()[i].first_page) << "item " << i;
+  }
+
+ private:
+  void check_span(std::span<const WarpSpan> spans, int w) const {
+    const WarpSpan& span = spans[w];
+    ASSERT_GE(span.first_item, 0);
+    ASSERT_LE(span.end_item, static_cast<int>(decode().size()));
+    const AttentionItem& item = work.items[span.first_item];
+    ASSERT_EQ(span.kv_head, item.kv_head);
+    ASSERT_LT(span.first_page, span.end_page);
+    ASSERT_EQ(span.page_ids[0], pages[item.page_list + span.first_page]);
+    if (span.end_page - span.first_page > 1) {
+      ASSERT_EQ(span.page_ids[1], pages[item.page_list + span.first_page + 1]);
+    }
+    if (span.n_pieces == 0) {  // whole items, whose results need no merging
+      ASSERT_EQ(span.first_page, item.first_page);
+      ASSERT_EQ(span.end_page, item.end_page);
+      for (int i = span.first_item; i < span.end_item; ++i) ASSERT_EQ(work.items[i].n_parts, 1);
+      return;
+    }
+    ASSERT_EQ(span.end_item, span.first_item + 1);
+    ASSERT_TRUE(span.n_pieces > 1 || item.n_parts > 1);
+    ASSERT_LE(w - span.piece + span.n_pieces, n_warps());
+    ASSERT_EQ(span.first_page == item.first_page, span.piece == 0);
+    ASSERT_EQ(span.end_page == item.end_page, span.piece + 1 == span.n_pieces);
+    if (span.piece == 0) return;
+    const WarpSpan& before = spans[w - 1];
+    ASSERT_EQ(before.first_item, span.first_item);
+    ASSERT_EQ(before.piece + 1, span.piece);
+    ASSERT_EQ(before.n_pieces, span.n_pieces);
+    ASSERT_EQ(before.end_page, span.first_page);
+  }
+
+  int ctas_;
+};
+
+TEST(AttentionClusters, AnyStep_EveryPageIsOneWarps) {
+  std::mt19937 random(7);
+  for (const int ctas : {1, 2, 4, 8})
+    for (const int n_kv_heads : {1, 2, 8})
+      for (int round = 0; round < 20; ++round) {
+        std::vector<Sequence> sequences;
+        for (int n = 1 + static_cast<int>(random() % (round % 5 == 0 ? 256 : 40)); n > 0; --n) {
+          const int n_q = random() % 4 != 0 ? 1 : 1 + static_cast<int>(random() % (random() % 2 ? 16 : 300));
+          const int before = static_cast<int>(random() % (random() % 8 ? 700 : 40000));
+          sequences.push_back({n_q, before + n_q});
+        }
+        SCOPED_TRACE(fmt::format("clusters of {}, {} KV heads, round {}", ctas, n_kv_heads, round));
+        const int dim = round % 2 == 0 ? 128 : 256;
+        const KvType type = round % 3 == 0 ? KvType::kFp8 : KvType::kF16;
+        const ClusterStep step({4 * n_kv_heads, n_kv_heads, dim, type}, ctas, sequences);
+        step.check();
+        step.check_spans();
+        if (HasFailure()) return;
+      }
+}
+
+TEST(AttentionClusters, ShortContexts_GiveAWarpAPageAndAnItemACluster) {
+  for (const int ctas : {2, 4, 8}) {
+    const ClusterStep step(k8b, ctas, decodes(1, 560));
+    step.check_spans();
+    EXPECT_EQ(step.busy_clusters(), 8);
+    EXPECT_EQ(step.most_pages_of_a_warp(), 1);
+    for (const AttentionItem& item : step.decode()) EXPECT_EQ(item.n_parts, 1);
+  }
+}
+
+TEST(AttentionClusters, BatchesOfOneLength_FillTheDeviceEvenly) {
+  for (const int n_seqs : {8, 16, 32, 64}) {
+    const ClusterStep step(k8b, 4, decodes(n_seqs, 560));
+    step.check_spans();
+    EXPECT_EQ(step.busy_clusters(), 32);
+    EXPECT_LT(step.imbalance(), 1.001) << n_seqs;
+    for (const AttentionItem& item : step.decode()) EXPECT_EQ(item.n_parts, 1);
+  }
+}
+
+TEST(AttentionClusters, LongContexts_AreSplitBetweenClusters) {
+  EXPECT_LT(ClusterStep(k8b, 4, decodes(1, 65536)).imbalance(), 1.01);
+  EXPECT_LT(ClusterStep(k8b, 4, decodes(5, 8192)).imbalance(), 1.3);
+  EXPECT_LT(ClusterStep(k8b, 4, decodes(32, 4096)).imbalance(), 1.01);
+  std::vector<Sequence> uneven = decodes(40, 300);
+  uneven.push_back({1, 30000});
+  EXPECT_LT(ClusterStep(k8b, 4, uneven).imbalance(), 1.2);
+}
+
+TEST(AttentionClusters, FixedSplitsAndFusedRope_AreTheOtherKernels) {
+  DeviceProfile profile = ClusterStep::with_clusters(4);
+  EXPECT_EQ(PlannedStep(k8b, profile, decodes(3, 100)).decode_grid.decode_cluster, 4);
+  profile.attention_split_pages = 16;
+  EXPECT_EQ(PlannedStep(k8b, profile, decodes(3, 100)).decode_grid.decode_cluster, 0);
+  profile.attention_split_pages = 0;
+  profile.fused_rope = true;
+  EXPECT_EQ(PlannedStep(k8b, profile, decodes(3, 100)).decode_grid.decode_cluster, 0);
+}
+
+TEST(AttentionClusters, CapturedGrid_CoversEveryStepOfItsBucket) {
+  std::mt19937 random(5);
+  for (const int group : {1, 4, 16, 20})
+    for (const int n_seqs : {1, 7, 64}) {
+      std::vector<Sequence> sequences = decodes(n_seqs, 1);
+      for (Sequence& s : sequences) s.kv_len = 1 + static_cast<int>(random() % 20000);
+      const ClusterStep step({2 * group, 2, 64, KvType::kF16}, 4, sequences);
+      EXPECT_TRUE(step.decode_grid.covers(step.planned.grid)) << "group " << group << ", " << n_seqs << " sequences";
+      EXPECT_FALSE(
+          PlannedStep({2 * group, 2, 64, KvType::kF16}, h200(), sequences).decode_grid.covers(step.planned.grid) &&
+          group < 20)
+          << "a grid without clusters";
+    }
+}
+
+TEST(AttentionClusters, SharedMemory_HoldsSlotsAndResults) {
+  for (const KvType type : {KvType::kF16, KvType::kQ8_0, KvType::kFp8})
+    for (const int dim : {64, 80, 96, 128, 256})
+      for (const int ctas : {1, 4, 8}) {
+        const DecodeGeometry geometry =
+            cluster_geometry(type, dim, ctas, h200().shared_bytes_per_block, kMaxClusterWarps);
+        EXPECT_LE(cluster_shared_bytes(type, dim, ctas, geometry.warps, geometry.stages),
+                  h200().shared_bytes_per_block);
+        EXPECT_GE(geometry.warps * geometry.stages * cluster_page_bytes(type, dim), 64 * 1024) << dim;
+        EXPECT_GE(cluster_warp_bytes(type, dim, geometry.stages), cluster_result_bytes(dim, kDecodeTileRows));
+      }
 }
 
 // A page's planes in shared memory: eight tokens' chunks of one index, which ldmatrix reads at once, lie in different

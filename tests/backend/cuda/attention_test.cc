@@ -55,7 +55,7 @@ class AttentionCase {
     AttentionPlanner planner = this->planner();
     std::vector<AttentionItem> block(planner.work_bytes() / sizeof(AttentionItem) + 1);
     const std::span block_bytes(reinterpret_cast<std::byte*>(block.data()), size_t(planner.work_bytes()));
-    const AttentionPlanner::Planned planned = planner.plan(q_start_, kv_len_, block_bytes);
+    const AttentionPlanner::Planned planned = planner.plan(q_start_, kv_len_, kv_.pages, block_bytes);
     grid_ = planned.grid;
     if (fixed_grid) {
       const AttentionGrid grid = planner.decode_grid(n_seqs());
@@ -188,15 +188,21 @@ class AttentionCase {
 constexpr int kGroups[] = {1, 3, 4, 6, 7, 8, 16};
 constexpr int kHeadDims[] = {64, 80, 96, 128, 256};
 
-class AttentionTest : public ::testing::TestWithParam<KvType> {
+// A KV type, and the CTAs of the clusters that decode; 0: none.
+class AttentionTest : public ::testing::TestWithParam<std::tuple<KvType, int>> {
  protected:
   void SetUp() override {
     const auto probed = probe_device(0);
     if (!probed.ok()) GTEST_SKIP() << "no GPU: " << probed.error().message;
     profile_ = *probed;
+    use_clusters(std::get<1>(GetParam()));
+  }
+  void use_clusters(int ctas) {
+    const auto tuned = profile_.tune(fmt::format("attention_cluster={}", ctas));
+    if (!tuned.ok()) GTEST_SKIP() << tuned.error().message;
   }
   AttentionShape shape(int group, int n_kv_heads, int head_dim) const {
-    return {group * n_kv_heads, n_kv_heads, head_dim, GetParam()};
+    return {group * n_kv_heads, n_kv_heads, head_dim, std::get<0>(GetParam())};
   }
   DeviceProfile profile_;
 };
@@ -291,8 +297,43 @@ TEST_P(AttentionTest, FixedSplits_GiveASequenceTheSameBitsInAnyBatch) {
   EXPECT_EQ(differences, 0);
 }
 
-INSTANTIATE_TEST_SUITE_P(Types, AttentionTest, ::testing::Values(KvType::kF16, KvType::kQ8_0, KvType::kFp8),
-                         [](const auto& param) { return kv_name(param.param); });
+// More items than warps, so that warps have several whole ones; and pieces in every number, up to more than a warp's
+// lanes share.
+TEST_P(AttentionTest, ClustersOfAnySize_MatchReference) {
+  if (std::get<1>(GetParam()) == 0) GTEST_SKIP() << "of clusters";
+  for (const int ctas : {1, 2, 3, 4, 8})
+    for (const int warps : {0, 3}) {
+      SCOPED_TRACE(fmt::format("clusters of {} CTAs, {} warps at most", ctas, warps));
+      use_clusters(ctas);
+      profile_.attention_decode_warps = warps;
+      std::vector<Sequence> many;
+      for (int s = 0; s < 300; ++s) many.push_back({1, 1 + s * 37 % 130});
+      if (warps > 0) {
+        AttentionCase short_ones(shape(4, 2, 64), many, 21, profile_);
+        short_ones.check(short_ones.run());
+      }
+      for (const int dim : {64, 128, 256})
+        for (const int kv_len : {40, 70, 200, 300, 520, 1200}) {
+          AttentionCase alone(shape(6, 1, dim), {{1, kv_len}}, kv_len, profile_);
+          alone.check(alone.run());
+          if (HasFailure()) return;
+        }
+      // Parts of one item in several clusters.
+      AttentionCase split(shape(4, 2, 128), {{1, 9000}, {2, 700}, {1, 5}}, 22, profile_);
+      const std::vector<uint16_t> once = split.run();
+      split.check(once);
+      EXPECT_EQ(once, split.run(false, 10));
+      if (HasFailure()) return;
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, AttentionTest,
+                         ::testing::Combine(::testing::Values(KvType::kF16, KvType::kQ8_0, KvType::kFp8),
+                                            ::testing::Values(0, 4)),
+                         [](const auto& param) {
+                           const auto [type, ctas] = param.param;
+                           return std::string(kv_name(type)) + (ctas > 0 ? "_clusters" : "");
+                         });
 
 }  // namespace
 }  // namespace spate::cuda::testing

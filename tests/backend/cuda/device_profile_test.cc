@@ -36,6 +36,8 @@ TEST(DeviceProfile, Tune_RefusesUnknownNamesAndValuesByName) {
   expect_refused("gemm_min_tokens=99999999999", "whole number");
   expect_refused("graphs=2", "from 0 to 1");
   expect_refused("dependent_launch=1", "Card has no such launches");
+  expect_refused("attention_cluster=4", "came with capability 9.0");
+  expect_refused("attention_cluster=9", "from 0 to 8");
   EXPECT_EQ(profile.gemm_min_tokens, before.gemm_min_tokens);
   EXPECT_EQ(profile.graphs, before.graphs);
 }
