@@ -182,6 +182,7 @@ void bench_decode(const DeviceProfile& profile, const KvChoice& kv, int n_seqs, 
   for (DeviceVector<float>* v : {&qkv, &frequencies}) v->fill(0x11);
   const RawHeads raw{.qkv = qkv.get(), .frequencies = frequencies.get(), .rotary_dim = kHeadDim};
   for (const RawHeads* heads : {static_cast<const RawHeads*>(nullptr), &raw}) {
+    if (heads != nullptr && profile.attention_cluster > 0) continue;  // they make no queries
     const Timing t = time_graph(step.n_layers(), stream, [&](int layer) { step.attend(layer, heads, stream); });
     std::printf(
         "{\"kernel\": \"%s\", \"kv\": \"%s\", \"seqs\": %d, \"kv_len\": %d, \"us\": %.2f, \"spread_us\": %.2f, "
@@ -260,12 +261,21 @@ int main_of_bench(int argc, char** argv) {
       std::fprintf(stderr, "no KV type '%s'\n", name.c_str());
       return 2;
     }
-    for (const auto& [n_seqs, kv_len] :
-         {std::pair(1, 512), {1, 4096}, {1, 16384}, {1, 65536}, {8, 4096}, {32, 4096}, {64, 640}})
+    for (const auto& [n_seqs, kv_len] : {std::pair(1, 512),
+                                         {1, 4096},
+                                         {1, 16384},
+                                         {1, 65536},
+                                         {8, 560},
+                                         {16, 560},
+                                         {32, 560},
+                                         {64, 560},
+                                         {8, 4096},
+                                         {32, 4096},
+                                         {64, 640}})
       bench_decode(profile, *kv, n_seqs, kv_len, stream);
     for (const auto& [n_q, kv_len] : {std::pair(512, 512), {512, 8192}, {2048, 2048}, {8192, 8192}})
       bench_prefill(profile, *kv, n_q, kv_len, stream);
-    for (const int n_tokens : {1, 32, 512}) bench_small_kernels(profile, *kv, n_tokens, stream);
+    for (const int n_tokens : {1, 16, 32, 64, 512}) bench_small_kernels(profile, *kv, n_tokens, stream);
   }
   cudaStreamDestroy(stream);
   return 0;

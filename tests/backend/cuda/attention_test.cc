@@ -327,13 +327,14 @@ TEST_P(AttentionTest, ClustersOfAnySize_MatchReference) {
     }
 }
 
+std::string name_of(const ::testing::TestParamInfo<std::tuple<KvType, int>>& info) {
+  return std::string(kv_name(std::get<0>(info.param))) + (std::get<1>(info.param) > 0 ? "_clusters" : "");
+}
+
 INSTANTIATE_TEST_SUITE_P(Types, AttentionTest,
                          ::testing::Combine(::testing::Values(KvType::kF16, KvType::kQ8_0, KvType::kFp8),
                                             ::testing::Values(0, 4)),
-                         [](const auto& param) {
-                           const auto [type, ctas] = param.param;
-                           return std::string(kv_name(type)) + (ctas > 0 ? "_clusters" : "");
-                         });
+                         name_of);
 
 }  // namespace
 }  // namespace spate::cuda::testing
