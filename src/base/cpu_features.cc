@@ -60,8 +60,9 @@ bool detect_avx512() {
 bool detect_amx() {
   if (!detect_avx512() || (enabled_states() & 0x60000) != 0x60000) return false;
   const Registers seven = cpuid(7, 0);
+  const bool vbmi = (seven.ecx >> 1) & 1, avx512_bf16 = (cpuid(7, 1).eax >> 5) & 1;
   const bool tile = (seven.edx >> 24) & 1, int8 = (seven.edx >> 25) & 1, bf16 = (seven.edx >> 22) & 1;
-  if (!tile || !int8 || !bf16) return false;
+  if (!vbmi || !avx512_bf16 || !tile || !int8 || !bf16) return false;
   constexpr int kArchReqXcompPerm = 0x1023, kXfeatureXtiledata = 18;
   return syscall(SYS_arch_prctl, kArchReqXcompPerm, kXfeatureXtiledata) == 0;
 }

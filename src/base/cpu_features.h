@@ -12,7 +12,7 @@ enum class Isa {
   kPortable,  // C++ alone
   kAvx2,      // AVX2, FMA, F16C
   kAvx512,    // AVX-512 F, BW, VL, DQ and VNNI
-  kAmx,       // AMX tiles of int8 and bfloat16, permission granted by the kernel, beside kAvx512
+  kAmx,       // AMX tiles of int8 and bfloat16, permission granted by the kernel, AVX-512 VBMI and BF16, beside kAvx512
 };
 inline constexpr Isa kAllIsas[] = {Isa::kPortable, Isa::kAvx2, Isa::kAvx512, Isa::kAmx};
 

@@ -47,38 +47,23 @@ inline void finish_stores() {
   asm volatile("" ::: "memory");
 }
 
-// ---- float32 to bfloat16
+// ---- float32 to bfloat16: the nearest, ties to even; NaN stays NaN
 
-// NaNs without a payload, which rounding could carry over into a zero.
-inline Floats plain_nans(Floats v) {
-  return _mm512_mask_mov_ps(v, _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q), broadcast(__builtin_nanf("")));
+// Lanes of `low` in the lower half, of `high` in the upper.
+inline Ints to_bf16(Floats low, Floats high) {
+  return (Ints)_mm512_cvtne2ps_pbh(high, low);
 }
 
-// The nearest bfloat16 in the upper half of each lane, ties away from zero; the lower half is what is left over.
-inline Ints round_to_upper_half(Floats v) {
-  return add_ints(_mm512_castps_si512(v), broadcast_int(0x8000));
-}
-
-// Lanes of two bfloat16, `even` in the lower half.
-inline Ints pair_lanes(Floats even, Floats odd) {
-  constexpr int kAndThenOr = 0xea;  // a & b | c
-  return _mm512_ternarylogic_epi32(round_to_upper_half(odd), broadcast_int(static_cast<int32_t>(0xffff0000)),
-                                   shift_right<16>(round_to_upper_half(even)), kAndThenOr);
-}
-
-inline void store_pairs(uint16_t* tile_row, Ints pairs) {
-  _mm512_storeu_si512(tile_row, pairs);
-}
-
-inline void pack_16(Floats v, uint16_t* out) {
-  const __m256i halves = _mm512_cvtepi32_epi16(shift_right<16>(round_to_upper_half(plain_nans(v))));
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), halves);
+inline void store_row(uint16_t* tile_row, Ints row) {
+  _mm512_storeu_si512(tile_row, row);
 }
 
 void pack(const float* x, int64_t stride, int n_tokens, uint16_t* tile) {
-  for (int t = 0; t < kTileTokens; ++t)
-    for (int c = 0; c < kTileColumns; c += 16)
-      pack_16(t < n_tokens ? load_floats(x + t * stride + c) : zero_floats(), tile + t * kTileColumns + c);
+  for (int t = 0; t < kTileTokens; ++t) {
+    const float* row = x + t * stride;
+    store_row(tile + t * kTileColumns,
+              t < n_tokens ? to_bf16(load_floats(row), load_floats(row + kLanes)) : broadcast_int(0));
+  }
 }
 
 // Tiles of sums, of 16 tokens x 16 rows.
@@ -89,52 +74,72 @@ void pack_sums(const SumsToTiles& job) {
     for (int step = 0; step < job.n_steps; ++step) {
       const float* sums = job.sums + (int64_t{step} * job.n_token_tiles + token_tile) * 2 * kSumsTile;
       uint16_t* tile = job.tiles + token_tile * job.token_tile_stride + step * kTileElems;
-      for (int t = 0; t < kTileTokens; ++t)
-        for (int panel = 0; panel < 2; ++panel)
-          pack_16(load_floats(sums + panel * kSumsTile + t * kPanelRows), tile + t * kTileColumns + panel * kPanelRows);
+      for (int t = 0; t < kTileTokens; ++t, sums += kPanelRows)
+        store_row(tile + t * kTileColumns, to_bf16(load_floats(sums), load_floats(sums + kSumsTile)));
     }
 }
 
 // ---- weights to tiles
 
 constexpr int kTileRow = 2 * kPanelRows;  // elements: a pair of columns of 16 rows
-constexpr float kMagic = 256;             // plus a code of 8 bits: the code in bits 15 to 22 of a float32
 
-// Column c of a group of four as float32 kMagic + code.
-template <int c>
-Floats magic_code(Bytes codes) {
-  constexpr int kShift = 15 - 8 * c, kAndThenOr = 0xea;
-  Ints moved;
-  if constexpr (kShift > 0)
-    moved = shift_left<kShift>(codes);
-  else
-    moved = shift_right<-kShift>(codes);
-  return _mm512_castsi512_ps(
-      _mm512_ternarylogic_epi32(moved, broadcast_int(0x7f8000), broadcast_int(0x43800000), kAndThenOr));
+// In a row of a tile the two columns of a weight row lie side by side, so a lane of float32 is (weight row, column of
+// the pair), 8 rows a vector: rows 0 to 7 for the lower half of the tile's row, 8 to 15 for the upper.
+struct PairLanes {
+  Floats scale[2], base[2];  // by half of the rows
+};
+
+alignas(64) constexpr int32_t kRowOfLane[16] = {0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7};
+alignas(64) constexpr int32_t kCodeOfLane[16] = {0, 1, 4, 5, 8, 9, 12, 13, 16, 17, 20, 21, 24, 25, 28, 29};
+
+inline Floats twice(Floats of_rows, int half) {
+  return _mm512_permutexvar_ps(add_ints(load_ints(kRowOfLane), broadcast_int(8 * half)), of_rows);
 }
 
-// 32 columns of a panel: w = scale * (kMagic + code) + base. That is the weight to 2^-15 of its scale, before rounding.
+// Codes of fewer than 8 bits become float32 without a conversion: 0x43 in the highest byte and the code in the next is
+// 128 + code. Those of 8 bits are converted from the same place, 2^16 times too large.
+template <typename F>
+constexpr bool kBytesAreFloats = !F::kSigned;
+template <typename F>
+constexpr float kCodeUnit = kBytesAreFloats<F> ? 1.0f : 0x1p-16f;
+template <typename F>
+constexpr float kTakenOff = kBytesAreFloats<F> ? 128.0f + kCodeOffset<F> : kCodeOffset<F>;
+
+// Columns 2 pair and 2 pair + 1 of a group of four, of eight rows.
+template <typename F>
+Floats code_lanes(Bytes codes, int half, int pair) {
+  const Ints from = shift_left<16>(add_ints(load_ints(kCodeOfLane), broadcast_int(32 * half + 2 * pair)));
+  constexpr __mmask64 kThirdBytes = 0x4444444444444444;
+  if constexpr (kBytesAreFloats<F>)
+    return _mm512_castsi512_ps(_mm512_mask_permutexvar_epi8(broadcast_int(0x43000000), kThirdBytes, from, codes));
+  else
+    return to_floats(_mm512_maskz_permutexvar_epi8(kThirdBytes, from, codes));
+}
+
+template <typename F>
+PairLanes pair_lanes(const Scales& scales, int which) {
+  const Floats scale = scales.scale[which];
+  Floats base = mul(scale, broadcast(-kTakenOff<F>));
+  if constexpr (F::kMinimum > 0) base = add(base, scales.minimum[which]);
+  if constexpr (F::kMinimum < 0) base = _mm512_sub_ps(base, scales.minimum[which]);
+  const Floats unit = mul(scale, broadcast(kCodeUnit<F>));
+  return {.scale = {twice(unit, 0), twice(unit, 1)}, .base = {twice(base, 0), twice(base, 1)}};
+}
+
+// 32 columns of a panel: w = scale * (code + kTakenOff) + base. That is the weight to 2^-16 of its scale, before
+// rounding.
 template <typename F>
 void decode_step(const PanelCodes<F::kBits>& stored, const Scales& scales, uint16_t* tile) {
-  constexpr int kHalves = 32 / F::kScaleColumns;
-  constexpr float kTakenOff = kMagic + kCodeOffset<F>;
-  Floats scale[kHalves], base[kHalves];
-  for (int half = 0; half < kHalves; ++half) {
-    scale[half] = plain_nans(scales.scale[half]);
-    base[half] = mul(scale[half], broadcast(-kTakenOff));
-    if constexpr (F::kMinimum > 0) base[half] = add(base[half], scales.minimum[half]);
-    if constexpr (F::kMinimum < 0) base[half] = _mm512_sub_ps(base[half], scales.minimum[half]);
-    base[half] = plain_nans(base[half]);
-  }
+  constexpr int kScales = 32 / F::kScaleColumns;
+  PairLanes lanes[kScales];
+  for (int i = 0; i < kScales; ++i) lanes[i] = pair_lanes<F>(scales, i);
   Bytes codes[8];
   decode_codes<F>(stored, 0, codes);
-#pragma GCC unroll 8
-  for (int g = 0; g < 8; ++g) {
-    const Floats s = scale[g * kHalves / 8], b = base[g * kHalves / 8];
-    store_pairs(tile + 2 * g * kTileRow,
-                pair_lanes(fma(magic_code<0>(codes[g]), s, b), fma(magic_code<1>(codes[g]), s, b)));
-    store_pairs(tile + (2 * g + 1) * kTileRow,
-                pair_lanes(fma(magic_code<2>(codes[g]), s, b), fma(magic_code<3>(codes[g]), s, b)));
+#pragma GCC unroll 16
+  for (int i = 0; i < kTileColumns / 2; ++i) {
+    const PairLanes& l = lanes[i * kScales / 16];
+    store_row(tile + i * kTileRow, to_bf16(fma(code_lanes<F>(codes[i / 2], 0, i % 2), l.scale[0], l.base[0]),
+                                           fma(code_lanes<F>(codes[i / 2], 1, i % 2), l.scale[1], l.base[1])));
   }
 }
 
@@ -156,16 +161,22 @@ struct StepAt {
   int64_t step;
 };
 
+// The lower half of the lanes and the upper one, in turns.
+inline Ints side_by_side(Ints halves) {
+  alignas(64) static constexpr int32_t kFromLower[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  const Ints from = or_ints(load_ints(kFromLower), shift_left<16>(add_ints(load_ints(kFromLower), broadcast_int(16))));
+  return _mm512_permutexvar_epi16(from, halves);
+}
+
 template <QuantType type>
 void decode_float_step(const PanelBlock<type>* columns, uint16_t* tile) {
   for (int c = 0; c < kTileColumns; c += 2, tile += kTileRow) {
-    if constexpr (type == QuantType::kF16) {
-      store_pairs(tile, pair_lanes(plain_nans(load_f16(columns[c].value)), plain_nans(load_f16(columns[c + 1].value))));
-    } else {
-      const Ints even = _mm512_castps_si512(load_bf16(columns[c].value));
-      const Ints odd = _mm512_castps_si512(load_bf16(columns[c + 1].value));
-      store_pairs(tile, or_ints(shift_right<16>(even), odd));
-    }
+    Floats even, odd;
+    if constexpr (type == QuantType::kF16)
+      even = load_f16(columns[c].value), odd = load_f16(columns[c + 1].value);
+    else
+      even = load_bf16(columns[c].value), odd = load_bf16(columns[c + 1].value);
+    store_row(tile, side_by_side(to_bf16(even, odd)));
   }
 }
 
@@ -173,7 +184,7 @@ void decode_float_step(const PanelBlock<type>* columns, uint16_t* tile) {
 template <QuantType type>
 void decode_tile(StepAt at, StepAt ahead, uint16_t* tile) {
   if (at.panel == nullptr) {
-    for (int i = 0; i < kTileElems; i += kTileRow) store_pairs(tile + i, broadcast_int(0));
+    for (int i = 0; i < kTileElems; i += kTileRow) store_row(tile + i, broadcast_int(0));
     return;
   }
   if (ahead.panel != nullptr)

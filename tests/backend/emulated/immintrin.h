@@ -62,6 +62,31 @@ inline __m512i shuffle_epi8(__m512i table, __m512i index) {
   for (int n = 0; n < 64; ++n) out.lane[n] = (i.lane[n] & 0x80) != 0 ? 0 : t.lane[n / 16 * 16 + (i.lane[n] & 15)];
   return vector<__m512i>(out);
 }
+// Lane i takes lane index[i] of v; where its bit of the mask is 0, that of `otherwise`.
+template <typename T, typename Vector>
+Vector permute(Vector otherwise, uint64_t mask, __m512i index, Vector v) {
+  auto out = lanes<T>(otherwise);
+  const auto in = lanes<T>(v), from = lanes<T>(index);
+  for (size_t i = 0; i < 64 / sizeof(T); ++i)
+    if ((mask >> i & 1) != 0) out.lane[i] = in.lane[from.lane[i] % (64 / sizeof(T))];
+  return vector<Vector>(out);
+}
+// To the nearest bfloat16, ties to even; a denormal is 0, a NaN becomes quiet.
+inline uint16_t to_bf16(float x) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  if ((bits & 0x7f800000) == 0) return static_cast<uint16_t>(bits >> 16 & 0x8000);
+  if (x != x) return static_cast<uint16_t>(bits >> 16 | 0x40);
+  return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+inline __m512bh cvtne2ps_pbh(__m512 high, __m512 low) {
+  Lanes512<uint16_t> out;
+  for (int i = 0; i < 16; ++i) {
+    out.lane[i] = to_bf16(lanes<float>(low).lane[i]);
+    out.lane[16 + i] = to_bf16(lanes<float>(high).lane[i]);
+  }
+  return vector<__m512bh>(out);
+}
 inline __m512i broadcast_i32x4(__m128i v) {
   __m512i out;
   for (int n = 0; n < 4; ++n) std::memcpy(reinterpret_cast<char*>(&out) + 16 * n, &v, 16);
@@ -154,27 +179,12 @@ inline void tile_dpbf16ps(int c, int a, int b) {
   }
 }
 
-// a & b | c is the one function that is used.
-template <int function>
-__m512i ternarylogic(__m512i a, __m512i b, __m512i c) {
-  static_assert(function == 0xea);
-  return (a & b) | c;
-}
-inline __m256i cvtepi32_epi16(__m512i v) {
-  const auto in = lanes<int32_t>(v);
-  int16_t out[16];
-  for (int i = 0; i < 16; ++i) out[i] = static_cast<int16_t>(in.lane[i]);
-  __m256i result;
-  std::memcpy(&result, out, sizeof result);
-  return result;
-}
 template <int comparison>
 __mmask16 cmp_ps_mask(__m512 a, __m512 b) {
-  static_assert(comparison == _CMP_UNORD_Q || comparison == _CMP_GE_OQ);
-  const auto holds = [](float x, float y) { return comparison == _CMP_GE_OQ ? x >= y : x != x || y != y; };
+  static_assert(comparison == _CMP_GE_OQ);
   const auto x = lanes<float>(a), y = lanes<float>(b);
   unsigned mask = 0;
-  for (unsigned i = 0; i < 16; ++i) mask |= (holds(x.lane[i], y.lane[i]) ? 1u : 0u) << i;
+  for (unsigned i = 0; i < 16; ++i) mask |= (x.lane[i] >= y.lane[i] ? 1u : 0u) << i;
   return static_cast<__mmask16>(mask);
 }
 inline __m512 mask_mov_ps(__m512 otherwise, __mmask16 mask, __m512 v) {
@@ -239,14 +249,17 @@ Half half_of(Vector v) {
 #undef _mm512_sub_ps
 #undef _mm512_cmp_ps_mask
 #undef _mm512_mask_mov_ps
-#undef _mm512_ternarylogic_epi32
-#undef _mm512_cvtepi32_epi16
 #undef _mm512_castps_si512
 #undef _mm512_castsi512_ps
 #undef _mm512_cvtph_ps
 #undef _mm512_shuffle_epi8
 #undef _mm512_broadcast_i32x4
 #undef _mm512_dpbusd_epi32
+#undef _mm512_permutexvar_ps
+#undef _mm512_permutexvar_epi16
+#undef _mm512_mask_permutexvar_epi8
+#undef _mm512_maskz_permutexvar_epi8
+#undef _mm512_cvtne2ps_pbh
 #undef _mm512_div_ps
 #undef _mm512_max_ps
 #undef _mm512_min_ps
@@ -295,14 +308,18 @@ Half half_of(Vector v) {
 #define _mm512_sub_ps(a, b) emulated::each<float>([](float x, float y) { return x - y; }, a, b)
 #define _mm512_cmp_ps_mask(a, b, comparison) emulated::cmp_ps_mask<comparison>(a, b)
 #define _mm512_mask_mov_ps(otherwise, mask, v) emulated::mask_mov_ps(otherwise, mask, v)
-#define _mm512_ternarylogic_epi32(a, b, c, function) emulated::ternarylogic<function>(a, b, c)
-#define _mm512_cvtepi32_epi16(v) emulated::cvtepi32_epi16(v)
 #define _mm512_castps_si512(v) ((__m512i)(v))
 #define _mm512_castsi512_ps(v) ((__m512)(v))
 #define _mm512_cvtph_ps(v) emulated::cvtph_ps(v)
 #define _mm512_shuffle_epi8(table, index) emulated::shuffle_epi8(table, index)
 #define _mm512_broadcast_i32x4(v) emulated::broadcast_i32x4(v)
 #define _mm512_dpbusd_epi32(acc, a, b) emulated::dpbusd(acc, a, b)
+#define _mm512_permutexvar_ps(index, v) emulated::permute<uint32_t>(v, ~uint64_t{0}, index, v)
+#define _mm512_permutexvar_epi16(index, v) emulated::permute<uint16_t>(v, ~uint64_t{0}, index, v)
+#define _mm512_mask_permutexvar_epi8(otherwise, mask, index, v) emulated::permute<uint8_t>(otherwise, mask, index, v)
+#define _mm512_maskz_permutexvar_epi8(mask, index, v) \
+  emulated::permute<uint8_t>(emulated::all<__m512i>(0), mask, index, v)
+#define _mm512_cvtne2ps_pbh(high, low) emulated::cvtne2ps_pbh(high, low)
 #define _mm512_div_ps(a, b) emulated::each<float>([](float x, float y) { return x / y; }, a, b)
 #define _mm512_max_ps(a, b) emulated::each<float>([](float x, float y) { return x > y ? x : y; }, a, b)
 #define _mm512_min_ps(a, b) emulated::each<float>([](float x, float y) { return x < y ? x : y; }, a, b)
