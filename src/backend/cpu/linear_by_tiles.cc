@@ -85,6 +85,23 @@ class GatedShares {
   int64_t n_steps_, steps_ = kTilePanels / 2, rest_steps_, n_whole_, n_rest_;
 };
 
+// What becomes of the sums of `up`, those of `gate` being complete.
+struct GatedSums {
+  void (*gate_multiply)(float* gate, const float* up, int n);
+  void (*pack_sums)(const float* sums, int n_token_tiles, uint16_t* tiles, int64_t stride);
+  const float* up_sums;
+  float* gate_sums;
+  uint16_t* tiles;  // of the first pair of panels and token tile
+  int64_t stride;   // of token tiles
+
+  static void take(const void* context, int pair, int token_tile, int n_token_tiles, float* up) {
+    const auto& self = *static_cast<const GatedSums*>(context);
+    float* gate = self.gate_sums + (up - self.up_sums);  // both lie alike
+    self.gate_multiply(gate, up, n_token_tiles * 2 * kTileTokens * kPanelRows);
+    self.pack_sums(gate, n_token_tiles, self.tiles + token_tile * self.stride + pair * kTileElems, self.stride);
+  }
+};
+
 }  // namespace
 
 int64_t token_tiles_bytes(int64_t n_tokens, int64_t n_cols) {
@@ -156,23 +173,26 @@ Activations run_gated(ThreadPool& pool, Isa isa, const GatedJob& job, Activation
     float* gate_sums = gate_scratch.at_least<float>(kSumsElems);
     float* up_sums = up_scratch.at_least<float>(kSumsElems);
     for (int64_t share = begin; share < end; ++share) {
-      const int64_t step = shares.first_step(share);
+      const int64_t step = shares.first_step(share), first_step = step / kTileSteps * kTileSteps;
       const auto steps = static_cast<int>(shares.first_step(share + 1) - step);
       const PanelGroup gate(*job.gate, gate_kernel, 2 * step, 2 * steps, gate_panels);
       const PanelGroup up(*job.up, up_kernel, 2 * step, 2 * steps, up_panels);
       for (int token = 0; token < n_tokens; token += kTileBlockTokens) {
         const int block_tokens = std::min(kTileBlockTokens, n_tokens - token);
-        gate.run(gate.product(job.input.tiles, token, block_tokens, gate_sums));
-        up.run(up.product(job.input.tiles, token, block_tokens, up_sums));
-        const auto block_tiles = static_cast<int>(token_tiles_of(block_tokens));
-        job.gate_multiply(gate_sums, up_sums, block_tiles * steps * 2 * kTileTokens * kPanelRows);
-        const int64_t first_step = step / kTileSteps * kTileSteps;
-        kernels.pack_sums({.sums = gate_sums,
-                           .n_token_tiles = block_tiles,
-                           .n_steps = steps,
-                           .tiles = tiles + tile_offset(n_token_tiles, n_steps, first_step, token / kTileTokens) +
-                                    (step - first_step) * kTileElems,
-                           .token_tile_stride = std::min<int64_t>(kTileSteps, n_steps - first_step) * kTileElems});
+        const GatedSums gated{.gate_multiply = job.gate_multiply,
+                              .pack_sums = kernels.pack_sums,
+                              .up_sums = up_sums,
+                              .gate_sums = gate_sums,
+                              .tiles = tiles + tile_offset(n_token_tiles, n_steps, first_step, token / kTileTokens) +
+                                       (step - first_step) * kTileElems,
+                              .stride = std::min<int64_t>(kTileSteps, n_steps - first_step) * kTileElems};
+        TileProduct gate_product = gate.product(job.input.tiles, token, block_tokens, gate_sums);
+        gate_product.take = [](const void*, int, int, int, float*) {};  // they wait in gate_sums
+        gate.run(gate_product);
+        TileProduct up_product = up.product(job.input.tiles, token, block_tokens, up_sums);
+        up_product.take = GatedSums::take;
+        up_product.context = &gated;
+        up.run(up_product);
       }
     }
   });

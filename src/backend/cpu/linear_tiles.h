@@ -51,33 +51,31 @@ struct TileProduct {
   TokenTiles x = {};
   int first_token = 0;  // of the step; a multiple of kTileTokens
   int n_tokens = 0;
+  // Scratch, 64-byte aligned: [pair of panels][token tile][panel of the pair][16 tokens][16 rows]. Tokens that do not
+  // exist have zeros, rows that do not exist anything.
+  float* sums = nullptr;
+  // Either what becomes of the sums:
   const float* bias = nullptr;  // [n_rows] or null
-  float* y = nullptr;           // [n_tokens, y_stride], the first n_rows of each row are written; null: only `sums` are
+  float* y = nullptr;           // [n_tokens, y_stride], the first n_rows of each row are written
   int64_t y_stride = 0;
   int64_t n_rows = 0;  // of the panels, those that exist
   bool accumulate = false;
-  // Scratch or, where y is null, the result; 64-byte aligned: [pair of panels][token tile][panel of the pair][16
-  // tokens] [16 rows]. Tokens that do not exist have zeros, rows that do not exist anything.
-  float* sums = nullptr;
+  // or, where not null, who takes them: called once for each pair of panels with one or two token tiles, with its part
+  // of `sums` when it is complete.
+  void (*take)(const void* context, int pair, int token_tile, int n_token_tiles, float* sums) = nullptr;
+  const void* context = nullptr;
 };
 
 using TileKernel = void (*)(const TileProduct&);
-
-// Sums as tiles of activations, the rows of each pair of panels being the 32 columns of a tile.
-struct SumsToTiles {
-  const float* sums = nullptr;  // as TileProduct leaves them
-  int n_token_tiles = 0;
-  int n_steps = 0;            // pairs of panels
-  uint16_t* tiles = nullptr;  // [n_token_tiles, token_tile_stride], n_steps tiles of each are written
-  int64_t token_tile_stride = 0;
-};
 
 struct TileKernels {
   // Null for types that are not multiplied by tiles: F32, which would lose what it is chosen for.
   TileKernel (*kernel_for)(QuantType type);
   // One tile from x[n_tokens, stride], n_tokens at most 16, its columns the first kTileColumns.
   void (*pack)(const float* x, int64_t stride, int n_tokens, uint16_t* tile);
-  void (*pack_sums)(const SumsToTiles& job);
+  // n_token_tiles tiles, `stride` elements apart, from the sums of a pair of panels with as many token tiles, as they
+  // lie in TileProduct::sums; the rows of the pair are the 32 columns.
+  void (*pack_sums)(const float* sums, int n_token_tiles, uint16_t* tiles, int64_t stride);
 };
 
 }  // namespace spate::cpu
