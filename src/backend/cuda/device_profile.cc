@@ -27,9 +27,12 @@ constexpr std::string_view kWideMinTokens = "wide_min_tokens";
 constexpr std::string_view kAttentionCluster = "attention_cluster";
 constexpr Threshold kThresholds[] = {
     {kStreamTokens, &DeviceProfile::stream_tokens, 0, 8},
-    {"stream_warps", &DeviceProfile::stream_warps, 4, 14},
-    {kStreamInt8Tokens, &DeviceProfile::stream_int8_tokens, 0, 8},
+    {"stream_decoded_tokens", &DeviceProfile::stream_decoded_tokens, 0, 8},
+    {"stream_warps", &DeviceProfile::stream_warps, 4, 22},
+    {kStreamInt8Tokens, &DeviceProfile::stream_int8_tokens, 0, 1},
     {"stream_int8_warps", &DeviceProfile::stream_int8_warps, 4, 16},
+    {"ahead_kb", &DeviceProfile::ahead_kb, 0, 1024},
+    {"ahead_attention_kb", &DeviceProfile::ahead_attention_kb, 0, 1024},
     {"fused_norm_tokens", &DeviceProfile::fused_norm_tokens, 0, 1 << 20},
     {kWideMinTokens, &DeviceProfile::wide_min_tokens, 0, 1 << 20},
     {"gemm_min_tokens", &DeviceProfile::gemm_min_tokens, 1, 1 << 20},
@@ -135,7 +138,8 @@ DeviceProfile read_properties(int device) {
   profile.dependent_launch = built_for_capability_9(profile.capability);
   if (built_for_capability_9(profile.capability)) {
     profile.stream_tokens = 8;
-    profile.stream_int8_tokens = 8;
+    profile.stream_int8_tokens = 1;
+    profile.stream_decoded_tokens = 8;
   }
   if (has_wgmma(profile.capability)) {
     profile.wide_min_tokens = 17;

@@ -19,10 +19,14 @@ struct DeviceProfile {
   int shared_bytes_per_block = 0;  // opt-in limit
 
   // Matrix products by tokens in the step (matmul_dispatch.cu).
-  int stream_tokens = 0;        // up to here, at most 8, float16 by CTAs that stay (bulk copies: capability 9.0)
-  int stream_warps = 14;        // that multiply in such a CTA, at most
-  int stream_int8_tokens = 0;   // up to here, at most 8, quantised types by such CTAs as int8 (matmul_stream_int8.h)
-  int stream_int8_warps = 16;   // that multiply in such a CTA, at most
+  int stream_tokens = 0;          // up to here, at most 8, float16 by CTAs that stay (bulk copies: capability 9.0)
+  int stream_decoded_tokens = 0;  // up to here, at most 8, quantised types by such CTAs as float16
+  int stream_warps = 22;          // that multiply in such a CTA, at most
+  int stream_int8_tokens = 0;     // up to here, at most 1, quantised types by such CTAs as int8 (matmul_stream_int8.h)
+  int stream_int8_warps = 16;     // that multiply in such a CTA, at most
+  // KB for each SM that a streamed product has come into the second-level cache for the product after it, and those of
+  // queries, keys and values, behind which attention leaves memory idle, for the two after them.
+  int ahead_kb = 0, ahead_attention_kb = 0;
   int wide_min_tokens = 0;      // from here on by matmul_wide.cuh (wgmma: capability 9.0 alone); 0: never
   int gemm_min_tokens = 256;    // from here on: decoded once, then cuBLASLt
   int fused_norm_tokens = 8;    // up to here, and below that: RMSNorm is folded into the products around it; 0: never

@@ -269,15 +269,13 @@ struct FloatScalesOf<SixBitsPer32> {
 template <class Tile>
 struct GemvTile;
 
-template <class CodesOf, class Scales>
-struct GemvTile<PackedTile<CodesOf, Scales>> {
-  using Tile = PackedTile<CodesOf, Scales>;
+template <class Codes, class Scales>
+struct GemvTile<PackedTile<Codes, Scales>> {
+  using Tile = PackedTile<Codes, Scales>;
   using Regs = typename Tile::Regs;
-  using Codes = CodesOf;
   using Bytes = ByteCodesOf<Codes>;
   using Floats = FloatScalesOf<Scales>;
   static constexpr int kBytes = Tile::kBytes;
-  static constexpr bool kAddend = Scales::kAddend;
   static constexpr ByteOrder kOrder = Bytes::kOrder;
 
   // Both halves together load a tile. Half h may be loaded for the next tile once half h of this one has been

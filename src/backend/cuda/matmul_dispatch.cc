@@ -46,36 +46,23 @@ Launch launch_of(const StreamPlan& plan, const DeviceProfile& profile, cudaStrea
           .dependent = profile.dependent_launch};
 }
 
-// By matmul_stream.h, where it can be.
-bool run_stream(QuantType type, const MmaShape& shape, MmaParams& params, const DeviceProfile& profile,
-                cudaStream_t stream) {
-  const StreamPlan plan = is_float_type(type) ? plan_stream(shape, profile) : StreamPlan{};
-  if (plan.n_ctas == 0) return false;
-  params.stream = plan.shape;
-  const Launch how = launch_of(plan, profile, stream);
-  SPATE_CUDA(launch_stream(params, how), "streamed product of {} tokens with {} panels of {} x {} tiles",
-             shape.n_tokens, shape.n_slots, kTileRows, shape.n_k_tiles);
-  return true;
-}
-
-// By matmul_stream_int8.h, where it can be. Of parts of type `first` and, behind them, of type `second`.
-bool run_stream_int8(QuantType first, QuantType second, const MmaShape& shape, MmaParams& params,
-                     const DeviceProfile& profile, cudaStream_t stream) {
-  const StreamInt8Kernels* kernels = stream_int8_kernels(first, second);
-  if (kernels == nullptr) return false;
-  const StreamInt8Kernel& kernel = shape.n_tokens == 1 ? kernels->one : kernels->few;
+// By CTAs that stay (matmul_stream.h, matmul_stream_int8.h), where it can be. Of parts of type `first` and, behind
+// them, of type `second`.
+bool run_stream(QuantType first, QuantType second, const MmaShape& shape, MmaParams& params,
+                const DeviceProfile& profile, cudaStream_t stream) {
   const int tile_bytes = std::max(type_kernels(first).tile_bytes, type_kernels(second).tile_bytes);
-  const StreamPlan plan = plan_stream_int8({.product = shape,
-                                            .activation_bytes = kernel.activation_bytes,
-                                            .tile_bytes = tile_bytes,
-                                            .two_types = first != second},
-                                           profile);
+  StreamKernel kernel = stream_int8_kernel(first, second);
+  StreamPlan plan{};
+  if (kernel != nullptr) plan = plan_stream_int8(shape, tile_bytes, first != second, profile);
+  if (plan.n_ctas == 0) {
+    kernel = stream_kernel(first, second);
+    if (kernel != nullptr) plan = plan_stream(shape, tile_bytes, first != second, profile);
+  }
   if (plan.n_ctas == 0) return false;
   params.stream = plan.shape;
   const Launch how = launch_of(plan, profile, stream);
-  SPATE_CUDA(kernel.launch(params, how),
-             "streamed product of {} tokens as int8 with {} panels of {} x {} columns of {}", shape.n_tokens,
-             shape.n_slots, kTileRows, params.n_cols, quant_name(first));
+  SPATE_CUDA(kernel(params, how), "streamed product of {} tokens with {} panels of {} x {} columns of {}",
+             shape.n_tokens, shape.n_slots, kTileRows, params.n_cols, quant_name(first));
   return true;
 }
 
@@ -124,7 +111,9 @@ void run_mma(const MatmulArgs& args, int first, int end, int column, int n_token
                    .wide = {},
                    .norm = args.norm,
                    .next = args.next,
-                   .n_cols = matrix.n_cols};
+                   .n_cols = matrix.n_cols,
+                   .ahead = {}};
+  if (end == args.n_parts) std::copy(std::begin(args.ahead), std::end(args.ahead), params.ahead);
   for (int i = first; i < end; ++i) {
     const PackedMatrix& part = args.parts[i];
     params.n_slots += n_panels(part);
@@ -141,8 +130,8 @@ void run_mma(const MatmulArgs& args, int first, int end, int column, int n_token
                        .n_k_tiles = params.n_k_tiles,
                        .swiglu = args.epilogue == Epilogue::kSwiGlu};
   const PackedMatrix& last = args.parts[end - 1];
-  if (run_stream(matrix.type, shape, params, profile, stream)) return;
-  if (run_stream_int8(matrix.type, last.type, shape, params, profile, stream)) return;
+  if (run_stream(matrix.type, same_kernels(matrix, last) ? matrix.type : last.type, shape, params, profile, stream))
+    return;
   if (same_kernels(matrix, last) && run_wide(matrix.type, shape, params, workspace, profile, stream)) return;
   const MmaPlan plan = plan_mma(shape, {workspace.partial_elems, workspace.n_counters}, profile);
   SPATE_CHECK(plan.counters() <= workspace.n_counters && plan.partial_elems() <= workspace.partial_elems,

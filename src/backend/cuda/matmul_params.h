@@ -57,6 +57,7 @@ struct MmaParams {
   FoldedNorm norm;
   NextNorm next;
   int n_cols;  // K without padding
+  WeightRange ahead[MatmulArgs::kMaxAhead];
 };
 
 }  // namespace spate::cuda

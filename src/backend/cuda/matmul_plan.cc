@@ -153,24 +153,22 @@ StreamPlan fit_stream(const MmaShape& shape, const StreamBytes& bytes, int chunk
 
 }  // namespace
 
-StreamPlan plan_stream(const MmaShape& shape, const DeviceProfile& profile) {
-  if (shape.n_tokens > profile.stream_tokens) return {};
+StreamPlan plan_stream(const MmaShape& shape, int tile_bytes, bool two_types, const DeviceProfile& profile) {
+  const bool is_float = tile_bytes == HalfTile::kBytes;
+  if (shape.n_tokens > (is_float ? profile.stream_tokens : profile.stream_decoded_tokens)) return {};
   if (profile.mma_warps_m != 0 || profile.mma_split_k != 0) return {};  // who sets these asks for that kernel
-  const int tokens_log2 = shared_tokens_log2(1, shape.n_tokens);
-  return fit_stream(shape, float16_stream(shape.n_k_tiles, tokens_log2), kChunksPerTile, tokens_log2,
-                    profile.shared_bytes_per_block - kStreamStaticBytes, profile.stream_warps, 4, profile);
+  const int tokens_log2 = shared_tokens_log2(1, shape.n_tokens), n_chunks = chunks_per_tile(tile_bytes);
+  return fit_stream(shape, float16_stream(shape.n_k_tiles, tokens_log2, tile_bytes / n_chunks), n_chunks, tokens_log2,
+                    profile.shared_bytes_per_block - kStreamStaticBytes,
+                    std::min(profile.stream_warps / 2 * 2, max_stream_warps(tile_bytes, two_types)), 4, profile);
 }
 
-StreamPlan plan_stream_int8(const StreamInt8Shape& shape, const DeviceProfile& profile) {
-  const MmaShape& product = shape.product;
-  if (product.n_tokens > std::min(profile.stream_int8_tokens, kMaxStreamInt8Tokens)) return {};
+StreamPlan plan_stream_int8(const MmaShape& shape, int tile_bytes, bool two_types, const DeviceProfile& profile) {
+  if (shape.n_tokens > std::min(profile.stream_int8_tokens, kMaxStreamInt8Tokens)) return {};
   if (profile.mma_warps_m != 0 || profile.mma_split_k != 0) return {};  // who sets these asks for that kernel
-  const bool one_token = product.n_tokens == 1;
-  const int tokens_log2 = one_token ? 0 : shared_tokens_log2(1, product.n_tokens);
-  const int most_warps =
-      std::min(profile.stream_int8_warps / 2 * 2, max_stream_int8_warps(one_token, shape.tile_bytes, shape.two_types));
-  return fit_stream(product, int8_stream(product.n_k_tiles, product.n_tokens, shape.activation_bytes, shape.tile_bytes),
-                    1, tokens_log2, profile.shared_bytes_per_block - kStreamStaticBytes, most_warps, 4, profile);
+  const int most_warps = std::min(profile.stream_int8_warps / 2 * 2, max_stream_int8_warps(tile_bytes, two_types));
+  return fit_stream(shape, int8_stream(shape.n_k_tiles, two_types, tile_bytes), 1, 0,
+                    profile.shared_bytes_per_block - kStreamStaticBytes, most_warps, 4, profile);
 }
 
 namespace {

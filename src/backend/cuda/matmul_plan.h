@@ -41,18 +41,11 @@ struct StreamPlan {
   int shared_bytes;
 };
 
-StreamPlan plan_stream(const MmaShape& shape, const DeviceProfile& profile);
+// tile_bytes: the largest of its types, one or two.
+StreamPlan plan_stream(const MmaShape& shape, int tile_bytes, bool two_types, const DeviceProfile& profile);
 
-// A product by matmul_stream_int8.h.
-struct StreamInt8Shape {
-  MmaShape product;
-  int activation_bytes;  // StreamInt8Kernel's
-  int tile_bytes;        // the largest of its types
-  bool two_types;
-};
-
-// n_ctas 0: not by it.
-StreamPlan plan_stream_int8(const StreamInt8Shape& shape, const DeviceProfile& profile);
+// The same of matmul_stream_int8.h.
+StreamPlan plan_stream_int8(const MmaShape& shape, int tile_bytes, bool two_types, const DeviceProfile& profile);
 
 // A product by matmul_wide.cuh. tokens 0: not by it; no stages of its rings fit into shared memory.
 struct WidePlan {

@@ -1,5 +1,5 @@
-// The product of 1 to 8 tokens with float16 weights, for devices with bulk copies: the tensor-core product of
-// matmul_mma.cuh by CTAs that stay, one an SM, each with its share of the panels.
+// The product of 1 to 8 tokens as float16, for devices with bulk copies: the tensor-core product of matmul_mma.cuh by
+// CTAs that stay, one an SM, each with its share of the panels.
 //
 // A panel's K is cut into segments of some chunks. The CTA's segments (all of its first panel, then of its second, ...)
 // go round the multiplying warps, each of which has a ring of chunks in shared memory, filled by bulk copies that it
@@ -7,8 +7,7 @@
 // ended. A warp leaves its sums of a segment in shared memory and goes on; two further warps add them up, in order, and
 // write them. Nobody waits at a barrier of the CTA.
 //
-// Weights that must be decoded leave these warps too little time: matmul_few.cuh (docs/performance.md); as int8 those
-// of one token do not: matmul_stream_int8.h.
+// The activations of all columns are in shared memory: those of 8 tokens leave long rows no room (matmul_few.cuh).
 //
 // The order of additions is the plan's alone: of the shape and the device, not of timing or of what else is in a step.
 #pragma once
@@ -18,19 +17,25 @@
 
 namespace spate::cuda {
 
-inline constexpr int kMaxStreamWarps = 14;  // that multiply
-inline constexpr int kFinishers = 2;        // warps that write
+inline constexpr int kFinishers = 2;  // warps that write
 
-// A chunk is half a tile: 16 rows by 128 columns.
-inline constexpr int kChunksPerTile = 2;
-inline constexpr int kChunkBytes = TileFormat<QuantType::kF16>::kBytes / kChunksPerTile;
+// Warps of a CTA that multiply, at most: 14 have 128 registers each, 22 have 80.
+SPATE_HD constexpr int max_stream_warps(int tile_bytes, bool two_types) {
+  return tile_bytes > 4096 || two_types ? 14 : 22;
+}
+
+// Chunks are whole tiles; of float16, which would leave room for few, halves of them: 16 rows by 128 columns.
+inline constexpr int kHalfTileChunks = 2;
+SPATE_HD constexpr int chunks_per_tile(int tile_bytes) {
+  return tile_bytes == HalfTile::kBytes ? kHalfTileChunks : 1;
+}
 
 // What a CTA keeps besides sums: activations of all columns, and chunks of weights.
 struct StreamBytes {
   int activations, chunk;
 };
-SPATE_HD constexpr StreamBytes float16_stream(int n_k_tiles, int tokens_log2) {
-  return {(n_k_tiles * kTokenTileBytes) << tokens_log2, kChunkBytes};
+SPATE_HD constexpr StreamBytes float16_stream(int n_k_tiles, int tokens_log2, int chunk_bytes) {
+  return {(n_k_tiles * kTokenTileBytes) << tokens_log2, chunk_bytes};
 }
 
 // Where things lie in a CTA's shared memory: the activations, the rings, the sums, the barriers.
@@ -48,7 +53,13 @@ struct StreamLayout {
   }
 };
 
-// Launched on devices with bulk copies alone (DeviceProfile::stream_tokens), as plan_stream() says.
-cudaError_t launch_stream(const MmaParams& params, const Launch& how);
+// Runs products of parts of type `first` and, behind them, of type `second` (MatmulPart::second); of one type where
+// both are the same. Null: there is no such kernel. On devices with bulk copies alone (DeviceProfile::stream_tokens),
+// as plan_stream() says.
+using StreamKernel = cudaError_t (*)(const MmaParams& params, const Launch& how);
+StreamKernel stream_kernel(QuantType first, QuantType second);
+
+// Of the K-quants and IQ4_XS, alone and in pairs. In a translation unit of its own.
+StreamKernel stream_kernel_of_superblocks(QuantType first, QuantType second);
 
 }  // namespace spate::cuda

@@ -1,20 +1,17 @@
 // Streamed int8 products of the K-quants and IQ4_XS, and of those pairs of them that the mixes put side by side
 // (matmul_pairs.cu).
-#include <algorithm>
-#include <iterator>
-
 #include "backend/cuda/matmul_stream_int8.cuh"
 
 namespace spate::cuda {
 
-const StreamInt8Kernels* stream_int8_kernels_of_superblocks(QuantType first, QuantType second) {
+StreamKernel stream_int8_kernel_of_superblocks(QuantType first, QuantType second) {
   using enum QuantType;
   struct Row {
     QuantType first, second;
-    StreamInt8Kernels kernels;
+    StreamKernel kernel;
   };
 #define SPATE_PAIR(a, b) \
-  { a, b, make_stream_int8_kernels<a, b>() }
+  { a, b, launch_stream_int8<a, b> }
   static constexpr Row kRows[] = {
       SPATE_PAIR(kQ4_K, kQ4_K), SPATE_PAIR(kQ5_K, kQ5_K), SPATE_PAIR(kQ6_K, kQ6_K),     SPATE_PAIR(kQ3_K, kQ3_K),
       SPATE_PAIR(kQ2_K, kQ2_K), SPATE_PAIR(kQ4_K, kQ6_K), SPATE_PAIR(kIQ4_XS, kIQ4_XS), SPATE_PAIR(kQ4_K, kQ5_K),
@@ -22,9 +19,9 @@ const StreamInt8Kernels* stream_int8_kernels_of_superblocks(QuantType first, Qua
       SPATE_PAIR(kQ2_K, kQ4_K),
   };
 #undef SPATE_PAIR
-  const auto* row = std::find_if(std::begin(kRows), std::end(kRows),
-                                 [&](const Row& r) { return r.first == first && r.second == second; });
-  return row == std::end(kRows) ? nullptr : &row->kernels;
+  for (const Row& row : kRows)
+    if (row.first == first && row.second == second) return row.kernel;
+  return nullptr;
 }
 
 }  // namespace spate::cuda

@@ -2,6 +2,9 @@
 // weights, and where sums are collected and finished. Knows nothing of activations or of how chunks are multiplied.
 #pragma once
 
+#include <algorithm>
+#include <type_traits>
+
 #include "backend/cuda/bulk_copy.cuh"
 #include "backend/cuda/matmul_epilogue.cuh"
 #include "backend/cuda/matmul_stream.h"
@@ -83,13 +86,24 @@ class ChunkRing {
  private:
   __device__ void begin_segment() {
     left_ = 0;
-    if (next_.i >= slots_.n) return;
+    if (next_.i >= slots_.n) return ask_ahead();
     const SlotPlace place = slot_place(p_, slots_[next_.i]);
     const MatmulPart& part = p_.parts[place.part];
     const int n_chunks = p_.n_k_tiles * Chunks::kPerTile;
     n_bytes_ = Chunks::bytes(part);
     from_ = part.tiles + (int64_t{place.panel} * n_chunks + next_.first_chunk(p_.stream)) * n_bytes_;
     left_ = next_.chunks(p_.stream, n_chunks);
+  }
+
+  // The warp's share of what the kernels after this one read, now that nothing of its own is left to ask for.
+  __device__ void ask_ahead() const {
+    if (threadIdx.x % 32 != 0) return;
+    const int n_shares = static_cast<int>(gridDim.x) * p_.stream.n_warps;
+    const int share = static_cast<int>(blockIdx.x) * p_.stream.n_warps + static_cast<int>(threadIdx.x) / 32;
+    for (const WeightRange& range : p_.ahead) {
+      const int64_t n = (range.n_bytes / n_shares + 127) / 128 * 128, first = n * share;
+      if (first < range.n_bytes) prefetch_bulk(range.at + first, static_cast<int>(min(n, range.n_bytes - first)));
+    }
   }
 
   __device__ void fill(int stage) {
@@ -198,13 +212,51 @@ class PanelSums {
   int tokens_log2_;
 };
 
-// A CTA's work. Its multiplying warps fill their rings before the predecessor has ended, then call prepare(warp), which
-// readies the activations, and once these are ready in all warps multiply(warp, ring); the others finish panels.
-template <class Chunks, typename Prepare, typename Multiply>
-__device__ __forceinline__ void run_streaming(const MmaParams& p, const CtaSlots& slots, const PanelSums& panels,
-                                              const StreamLayout& at, std::byte* shared, Prepare&& prepare,
-                                              Multiply&& multiply) {
+// Whole tiles as chunks, of a part's own type.
+template <class Tile, class SecondTile>
+struct TileChunks {
+  static constexpr int kStageBytes = std::max(Tile::kBytes, SecondTile::kBytes), kPerTile = 1;
+  static_assert(Tile::kBytes % 16 == 0 && SecondTile::kBytes % 16 == 0, "what bulk copies can bring");
+  __device__ static int bytes(const MatmulPart& part) {
+    if constexpr (std::is_same_v<Tile, SecondTile>) {
+      return Tile::kBytes;
+    } else {
+      return part.second ? SecondTile::kBytes : Tile::kBytes;
+    }
+  }
+};
+
+// A multiplying warp's work. Rows: the CTA's activations and what multiplies them, for one type of weights: Sums, a
+// lane's of a segment; multiply(ring, first_chunk, n_chunks, sums) adds to them; leave(sums, to) puts the warp's at
+// [token][row]. Of two types both leave sums alike.
+template <class Chunks, class Rows, class SecondRows>
+__device__ __forceinline__ void multiply_all(const MmaParams& p, const CtaSlots& slots, const PanelSums& panels,
+                                             const Rows& first, const SecondRows& second, int warp,
+                                             ChunkRing<Chunks>& ring) {
+  for (SegmentWalk walk = SegmentWalk::first(warp, p.stream); walk.i < slots.n; walk.advance(p.stream)) {
+    const int first_chunk = walk.first_chunk(p.stream),
+              n_chunks = walk.chunks(p.stream, p.n_k_tiles * Chunks::kPerTile);
+    typename Rows::Sums sums = {};
+    bool is_second = false;
+    if constexpr (!std::is_same_v<Rows, SecondRows>) {
+      is_second = p.parts[slot_place(p, slots[walk.i]).part].second;
+      if (is_second) second.multiply(ring, first_chunk, n_chunks, sums);
+    }
+    if (!is_second) first.multiply(ring, first_chunk, n_chunks, sums);
+    panels.add(walk.i, walk.segment, [&](float* to) { first.leave(sums, to); });
+  }
+}
+
+// A CTA's work, its sums of 2^tokens_log2 tokens. Its multiplying warps fill their rings before the predecessor has
+// ended, then call prepare(warp), which readies the activations, and multiply when these are ready in all warps; the
+// others finish panels.
+template <class Chunks, class Rows, class SecondRows, typename Prepare>
+__device__ __forceinline__ void run_streaming(const MmaParams& p, const StreamLayout& at, int tokens_log2,
+                                              std::byte* shared, const Rows& first, const SecondRows& second,
+                                              Prepare&& prepare) {
   const int warp = threadIdx.x / 32, finisher = warp - p.stream.n_warps;
+  const CtaSlots slots(p);
+  const PanelSums panels(p, at, shared, tokens_log2);
   if (threadIdx.x == 32 * p.stream.n_warps) panels.init();
   ChunkRing<Chunks> ring(p, slots, at, shared, warp);
   wait_for_predecessor();
@@ -215,7 +267,7 @@ __device__ __forceinline__ void run_streaming(const MmaParams& p, const CtaSlots
   }
   __syncthreads();
   if (finisher < 0) {
-    multiply(warp, ring);
+    multiply_all(p, slots, panels, first, second, warp, ring);
   } else {
     panels.finish_all(slots, finisher);
   }

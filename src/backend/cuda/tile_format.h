@@ -66,6 +66,7 @@ struct PackedTile {
 
 // Float16 weights as they are.
 struct HalfTile {
+  using Packed = HalfTile;  // of a TileFormat
   static constexpr int kBytes = 8192;
 
   struct Regs {

@@ -1,13 +1,13 @@
 // What lanes do with a weight tile for products with int8 activations, on the host: its codes as integers against those
-// of the file's qblocks, and whole products with quantised activations in float64, of one token and of pairs.
+// of the file's qblocks, and whole products with quantised activations in float64.
+#include "backend/cuda/gemv_tile.h"
+
 #include <algorithm>
-#include <cstring>
 #include <gtest/gtest.h>
 #include <random>
 #include <string>
 #include <vector>
 
-#include "backend/cuda/int8_mma_tile.h"
 #include "quant/quant_type.h"
 
 #include "int8_reference.h"
@@ -173,89 +173,6 @@ TEST(GemvTile, EveryType_ProductsAreTheSums) {
     SCOPED_TRACE(amplitude);
 #define SPATE_QUANT_TYPE(enumerator, id, block_elems, block_bytes, header) \
   expect_products<QuantType::enumerator>(amplitude);
-#define SPATE_FOREIGN_TYPE(name, id, block_elems, block_bytes)
-#include "quant/types.def"
-  }
-}
-
-// All lanes' products of the tile with a pair of tokens as the kernel lays it out, against float64 sums.
-template <QuantType type>
-void expect_pair_products(float amplitude) {
-  if constexpr (kHasGemv<type>) {
-    SCOPED_TRACE(quant_name(type));
-    using Packed = typename TileFormat<type>::Packed;
-    using Tile = GemvTile<Packed>;
-    using Bytes = MmaBytesOf<typename Tile::Codes>;
-    using Pair = PairOfTokens<Packed>;
-    const RandomTile<type> random;
-    std::mt19937 generator(31);
-    std::normal_distribution<float> normal(0.3f, 1.0f);
-    alignas(16) std::byte pair[Pair::kBytes];
-    Int8Row rows[2];
-    for (int token = 0; token < 2; ++token) {
-      std::vector<float> x;
-      for (int k = 0; k < kTileCols; ++k) x.push_back(f16_to_f32(f32_to_f16(amplitude * normal(generator))));
-      rows[token] = quantise_row(x);
-      for (int s = 0; s < kTileSubblocks; ++s) {
-        int sums[2] = {0, 0};
-        for (int v = 0; v < kSubblockWords; ++v) {
-          for (int i = 0; i < 4; ++i) {
-            const int8_t value = rows[token].integers[size_t(s) * 32 + column_of_byte(Tile::kOrder, v, i)];
-            pair[Pair::word_at(token, s, v) + i] = static_cast<std::byte>(value);
-            sums[v / 4] += value;
-          }
-        }
-        Pair::store_factors(pair, token, s, rows[token].scales[s], sums[0], sums[1]);
-      }
-    }
-    std::vector<float> sums(size_t(2) * kTileRows, 0.0f);
-    for (int lane = 0; lane < 32; ++lane) {
-      const auto regs = random.regs(lane);
-      for_each_cell([&]<int h, int rh>() {
-        const int s = 4 * h + lane % 4;
-        uint32_t word[8 * Bytes::kSets];
-        Bytes::template words<h, rh>(regs.codes, word);
-        const auto cell = CellFactors<Packed>::template get<h, rh>(regs);
-        for (int token = 0; token < 2; ++token) {
-          int parts[Pair::kPer16 ? 2 : 1];
-          for (int& part : parts) part = kIntegerMagicBits;
-          for (int set = 0; set < Bytes::kSets; ++set) {
-            for (int v = 0; v < kSubblockWords; ++v) {
-              uint32_t x;
-              std::memcpy(&x, pair + Pair::word_at(token, s, v), 4);
-              int& to = parts[Pair::kPer16 ? v / 4 : 0];
-              to = Bytes::kSigned ? dot_signed(word[8 * set + v], x, to) : dot_unsigned(word[8 * set + v], x, to);
-            }
-          }
-          float factors[6];
-          std::memcpy(factors, pair + Pair::kFactorsAt + s * Pair::kFactorBytes, size_t{4} * (2 + Pair::kSums));
-          float& sum = sums[size_t(token) * kTileRows + lane / 4 + 8 * rh];
-          sum += cell.scaled(parts) * factors[token];
-          if constexpr (Pair::kAddend) sum += cell.of.addend[0] * factors[2 + token];
-          if constexpr (Pair::kSums == 4) sum += cell.of.addend[1] * factors[4 + token];
-        }
-      });
-    }
-    for (int token = 0; token < 2; ++token) {
-      for (int r = 0; r < kTileRows; ++r) {
-        double expected = 0, magnitude = 0;
-        for (int k = 0; k < kTileCols; ++k) {
-          const double product = double{random.values[size_t(r) * kTileCols + k]} * rows[token].value(k);
-          expected += product;
-          magnitude += std::abs(product);
-        }
-        ASSERT_NEAR(sums[size_t(token) * kTileRows + r], expected, 2e-6 * magnitude)
-            << "token " << token << ", row " << r;
-      }
-    }
-  }
-}
-
-TEST(Int8MmaTile, EveryType_ProductsOfPairsAreTheSums) {
-  for (const float amplitude : {1.0f, 0x1p-16f, 1000.0f}) {
-    SCOPED_TRACE(amplitude);
-#define SPATE_QUANT_TYPE(enumerator, id, block_elems, block_bytes, header) \
-  expect_pair_products<QuantType::enumerator>(amplitude);
 #define SPATE_FOREIGN_TYPE(name, id, block_elems, block_bytes)
 #include "quant/types.def"
   }

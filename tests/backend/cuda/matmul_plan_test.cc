@@ -56,34 +56,39 @@ TEST(MatmulPlan, EveryModelOnEveryDevice_FitsTheMemoryThatItWasPromised) {
 // Rings of at least two chunks, and segments that cover K with one for each warp at most.
 TEST(StreamPlan, EveryWidth_FitsOrIsRefused) {
   for (auto profile : {device(132, 227 << 10), device(148, 227 << 10), device(24, 99 << 10)}) {
-    profile.stream_tokens = 8;
+    profile.stream_tokens = profile.stream_decoded_tokens = 8;
     for (int n_k_tiles = 1; n_k_tiles <= 256; n_k_tiles += n_k_tiles < 24 ? 1 : 23) {
-      for (const int n_slots : {2, 3 * 32, 256, 896 * 2, 8016, 16384}) {
-        for (int n_tokens = 1; n_tokens <= 8; ++n_tokens) {
-          for (const bool swiglu : {false, true}) {
-            SCOPED_TRACE(::testing::Message() << profile.n_sms << " SMs, " << n_slots << " panels, " << n_k_tiles
-                                              << " K tiles, " << n_tokens << " tokens");
-            const StreamPlan plan = plan_stream({n_tokens, n_slots, n_k_tiles, swiglu}, profile);
-            const int activations = (n_k_tiles * kTokenTileBytes) << shared_tokens_log2(1, n_tokens);
-            if (plan.n_ctas == 0) {
-              ASSERT_GT(activations, profile.shared_bytes_per_block - (64 << 10));
-              continue;
+      for (const auto& [tile_bytes, two_types] :
+           {std::pair(2304, false), std::pair(3360, true), std::pair(4352, false), std::pair(8192, false)})
+        for (const int n_slots : {2, 3 * 32, 256, 896 * 2, 8016, 16384}) {
+          for (int n_tokens = 1; n_tokens <= 8; ++n_tokens) {
+            for (const bool swiglu : {false, true}) {
+              SCOPED_TRACE(::testing::Message() << profile.n_sms << " SMs, " << n_slots << " panels, " << n_k_tiles
+                                                << " K tiles of " << tile_bytes << " bytes, " << n_tokens << " tokens");
+              const StreamPlan plan =
+                  plan_stream({n_tokens, n_slots, n_k_tiles, swiglu}, tile_bytes, two_types, profile);
+              const int activations = (n_k_tiles * kTokenTileBytes) << shared_tokens_log2(1, n_tokens);
+              const int n_chunks = chunks_per_tile(tile_bytes);
+              if (plan.n_ctas == 0) {
+                ASSERT_GT(activations, profile.shared_bytes_per_block - (64 << 10));
+                continue;
+              }
+              ASSERT_LE(plan.n_ctas, profile.n_sms);
+              ASSERT_LE(plan.shared_bytes, profile.shared_bytes_per_block - 1024);
+              ASSERT_EQ(plan.shared_bytes, StreamLayout::of(plan.shape,
+                                                            float16_stream(n_k_tiles, shared_tokens_log2(1, n_tokens),
+                                                                           tile_bytes / n_chunks),
+                                                            shared_tokens_log2(1, n_tokens))
+                                               .n_bytes);
+              ASSERT_GE(plan.shape.n_stages, 2);
+              ASSERT_LE(plan.shape.n_warps, max_stream_warps(tile_bytes, two_types));
+              ASSERT_LE(plan.shape.n_segments, plan.shape.n_warps);
+              ASSERT_GE(plan.shape.n_segments * plan.shape.segment_chunks, n_k_tiles * n_chunks);
+              ASSERT_LT((plan.shape.n_segments - 1) * plan.shape.segment_chunks, n_k_tiles * n_chunks);
+              ASSERT_GE(plan.shape.n_segments << plan.shape.places_log2, 2 * plan.shape.n_warps);
             }
-            ASSERT_LE(plan.n_ctas, profile.n_sms);
-            ASSERT_LE(plan.shared_bytes, profile.shared_bytes_per_block - 1024);
-            ASSERT_EQ(plan.shared_bytes,
-                      StreamLayout::of(plan.shape, float16_stream(n_k_tiles, shared_tokens_log2(1, n_tokens)),
-                                       shared_tokens_log2(1, n_tokens))
-                          .n_bytes);
-            ASSERT_GE(plan.shape.n_stages, 2);
-            ASSERT_LE(plan.shape.n_warps, kMaxStreamWarps);
-            ASSERT_LE(plan.shape.n_segments, plan.shape.n_warps);
-            ASSERT_GE(plan.shape.n_segments * plan.shape.segment_chunks, n_k_tiles * kChunksPerTile);
-            ASSERT_LT((plan.shape.n_segments - 1) * plan.shape.segment_chunks, n_k_tiles * kChunksPerTile);
-            ASSERT_GE(plan.shape.n_segments << plan.shape.places_log2, 2 * plan.shape.n_warps);
           }
         }
-      }
     }
   }
 }
@@ -91,12 +96,12 @@ TEST(StreamPlan, EveryWidth_FitsOrIsRefused) {
 TEST(StreamPlan, OneKernelsThresholds_AreNotAnothers) {
   DeviceProfile profile = device(132, 227 << 10);
   const MmaShape shape{1, 256, 16, false};
-  EXPECT_EQ(plan_stream(shape, profile).n_ctas, 0);  // a device without bulk copies
+  EXPECT_EQ(plan_stream(shape, HalfTile::kBytes, false, profile).n_ctas, 0);  // a device without bulk copies
   profile.stream_tokens = 1;
-  EXPECT_EQ(plan_stream(shape, profile).n_ctas, 132);
-  EXPECT_EQ(plan_stream({2, 256, 16, false}, profile).n_ctas, 0);
+  EXPECT_EQ(plan_stream(shape, HalfTile::kBytes, false, profile).n_ctas, 132);
+  EXPECT_EQ(plan_stream({2, 256, 16, false}, HalfTile::kBytes, false, profile).n_ctas, 0);
   profile.mma_warps_m = 2;
-  EXPECT_EQ(plan_stream(shape, profile).n_ctas, 0);
+  EXPECT_EQ(plan_stream(shape, HalfTile::kBytes, false, profile).n_ctas, 0);
 }
 
 // Rings of at least two tiles, segments that cover K, and a refusal only where activations leave no room for rings.
@@ -104,41 +109,35 @@ TEST(StreamInt8Plan, EveryShape_FitsOrIsRefused) {
   int n_refused = 0, n_planned = 0;
   for (auto profile : {device(132, 227 << 10), device(148, 227 << 10), device(24, 99 << 10)}) {
     profile.stream_int8_tokens = kMaxStreamInt8Tokens;
-    for (const int n_tokens : {1, 2, 3, 5, 8}) {
-      for (const int n_warps : {4, 10, 15, 16}) {
-        profile.stream_int8_warps = n_warps;
-        for (int n_k_tiles = 1; n_k_tiles <= 600; n_k_tiles += n_k_tiles < 24 ? 1 : 64) {
-          for (const int n_slots : {2, 3 * 32, 256, 896 * 2, 8016, 16384}) {
-            for (const int tile_bytes : {1344, 2304, 3360, 4352}) {
-              for (const bool two_types : {false, true}) {
-                SCOPED_TRACE(::testing::Message()
-                             << profile.n_sms << " SMs, " << n_tokens << " tokens, " << n_warps << " warps, " << n_slots
-                             << " panels, " << n_k_tiles << " K tiles of " << tile_bytes << " bytes, "
-                             << (two_types ? "two types" : "one type"));
-                const int activation_bytes = (n_tokens == 1 ? 384 : 640) * (two_types ? 2 : 1);
-                const StreamPlan plan = plan_stream_int8(
-                    {{n_tokens, n_slots, n_k_tiles, !two_types}, activation_bytes, tile_bytes, two_types}, profile);
-                const StreamBytes bytes = int8_stream(n_k_tiles, n_tokens, activation_bytes, tile_bytes);
-                if (plan.n_ctas == 0) {
-                  ++n_refused;
-                  ASSERT_GT(bytes.activations, profile.shared_bytes_per_block - (64 << 10));
-                  continue;
-                }
-                ++n_planned;
-                const int tokens_log2 = n_tokens == 1 ? 0 : n_tokens == 2 ? 1 : n_tokens == 3 ? 2 : 3;
-                ASSERT_LE(plan.n_ctas, profile.n_sms);
-                ASSERT_LE(plan.n_ctas, n_slots);
-                ASSERT_EQ(plan.shared_bytes, StreamLayout::of(plan.shape, bytes, tokens_log2).n_bytes);
-                ASSERT_LE(plan.shared_bytes, profile.shared_bytes_per_block - 1024);
-                ASSERT_GE(plan.shape.n_stages, 2);
-                ASSERT_LE(plan.shape.n_warps,
-                          std::min(n_warps, max_stream_int8_warps(n_tokens == 1, tile_bytes, two_types)));
-                ASSERT_EQ(plan.shape.n_warps % 2, 0) << "two types share them";
-                ASSERT_LE(plan.shape.n_segments, plan.shape.n_warps);
-                ASSERT_GE(plan.shape.n_segments * plan.shape.segment_chunks, n_k_tiles);
-                ASSERT_LT((plan.shape.n_segments - 1) * plan.shape.segment_chunks, n_k_tiles);
-                ASSERT_GE(plan.shape.n_segments << plan.shape.places_log2, 2 * plan.shape.n_warps);
+    for (const int n_warps : {4, 10, 15, 16}) {
+      profile.stream_int8_warps = n_warps;
+      for (int n_k_tiles = 1; n_k_tiles <= 600; n_k_tiles += n_k_tiles < 24 ? 1 : 64) {
+        for (const int n_slots : {2, 3 * 32, 256, 896 * 2, 8016, 16384}) {
+          for (const int tile_bytes : {1344, 2304, 3360, 4352}) {
+            for (const bool two_types : {false, true}) {
+              SCOPED_TRACE(::testing::Message()
+                           << profile.n_sms << " SMs, " << n_warps << " warps, " << n_slots << " panels, " << n_k_tiles
+                           << " K tiles of " << tile_bytes << " bytes, " << (two_types ? "two types" : "one type"));
+              const StreamPlan plan =
+                  plan_stream_int8({1, n_slots, n_k_tiles, !two_types}, tile_bytes, two_types, profile);
+              const StreamBytes bytes = int8_stream(n_k_tiles, two_types, tile_bytes);
+              if (plan.n_ctas == 0) {
+                ++n_refused;
+                ASSERT_GT(bytes.activations, profile.shared_bytes_per_block - (64 << 10));
+                continue;
               }
+              ++n_planned;
+              ASSERT_LE(plan.n_ctas, profile.n_sms);
+              ASSERT_LE(plan.n_ctas, n_slots);
+              ASSERT_EQ(plan.shared_bytes, StreamLayout::of(plan.shape, bytes, 0).n_bytes);
+              ASSERT_LE(plan.shared_bytes, profile.shared_bytes_per_block - 1024);
+              ASSERT_GE(plan.shape.n_stages, 2);
+              ASSERT_LE(plan.shape.n_warps, std::min(n_warps, max_stream_int8_warps(tile_bytes, two_types)));
+              ASSERT_EQ(plan.shape.n_warps % 2, 0) << "two types share them";
+              ASSERT_LE(plan.shape.n_segments, plan.shape.n_warps);
+              ASSERT_GE(plan.shape.n_segments * plan.shape.segment_chunks, n_k_tiles);
+              ASSERT_LT((plan.shape.n_segments - 1) * plan.shape.segment_chunks, n_k_tiles);
+              ASSERT_GE(plan.shape.n_segments << plan.shape.places_log2, 2 * plan.shape.n_warps);
             }
           }
         }
@@ -154,7 +153,7 @@ TEST(StreamInt8Plan, AnEightBillionModel_OnAnH200) {
   DeviceProfile profile = device(132, 227 << 10);
   profile.stream_int8_tokens = 1;
   const auto tiles_of_slowest_warp = [&](int n_slots, int n_k_tiles, bool swiglu) {
-    const StreamPlan plan = plan_stream_int8({{1, n_slots, n_k_tiles, swiglu}, 384, 2304, false}, profile);
+    const StreamPlan plan = plan_stream_int8({1, n_slots, n_k_tiles, swiglu}, 2304, false, profile);
     EXPECT_EQ(plan.n_ctas, 132);
     EXPECT_LE(plan.shared_bytes + 2048, 228 << 10);
     const int n_groups = swiglu ? n_slots / 2 : n_slots, per_cta = (n_groups + 131) / 132 * (swiglu ? 2 : 1);
@@ -167,33 +166,15 @@ TEST(StreamInt8Plan, AnEightBillionModel_OnAnH200) {
   EXPECT_LE(tiles_of_slowest_warp(8016, 16, false), 64);  // LM head
 }
 
-// What 8 tokens of the same model take of an SM leaves every matrix a plan.
-TEST(StreamInt8Plan, EightTokensOfAnEightBillionModel_HaveRoom) {
-  DeviceProfile profile = device(132, 227 << 10);
-  profile.stream_int8_tokens = 8;
-  for (const auto& [n_slots, n_k_tiles, tile_bytes] :
-       {std::tuple(384, 16, 2304), std::tuple(1792, 16, 2304), std::tuple(256, 56, 2304), std::tuple(256, 56, 3360)}) {
-    const StreamPlan plan = plan_stream_int8({{8, n_slots, n_k_tiles, false}, 640, tile_bytes, false}, profile);
-    EXPECT_GE(plan.shape.n_warps, n_k_tiles == 16 ? 16 : 8);
-    EXPECT_EQ(plan.n_ctas, 132);
-  }
-}
-
 TEST(StreamInt8Plan, OneKernelsThresholds_AreNotAnothers) {
   DeviceProfile profile = device(132, 227 << 10);
-  StreamInt8Shape shape{{1, 256, 16, false}, 384, 2304, false};
-  EXPECT_EQ(plan_stream_int8(shape, profile).n_ctas, 0);  // a device without bulk copies
+  const MmaShape shape{1, 256, 16, false};
+  EXPECT_EQ(plan_stream_int8(shape, 2304, false, profile).n_ctas, 0);  // a device without bulk copies
   profile.stream_int8_tokens = 1;
-  EXPECT_EQ(plan_stream_int8(shape, profile).n_ctas, 132);
-  shape.product.n_tokens = 2;
-  EXPECT_EQ(plan_stream_int8(shape, profile).n_ctas, 0);
-  profile.stream_int8_tokens = 8;
-  EXPECT_EQ(plan_stream_int8(shape, profile).n_ctas, 132);
-  shape.product.n_tokens = 9;
-  EXPECT_EQ(plan_stream_int8(shape, profile).n_ctas, 0);
-  shape.product.n_tokens = 1;
+  EXPECT_EQ(plan_stream_int8(shape, 2304, false, profile).n_ctas, 132);
+  EXPECT_EQ(plan_stream_int8({2, 256, 16, false}, 2304, false, profile).n_ctas, 0);
   profile.mma_warps_m = 2;
-  EXPECT_EQ(plan_stream_int8(shape, profile).n_ctas, 0);
+  EXPECT_EQ(plan_stream_int8(shape, 2304, false, profile).n_ctas, 0);
 }
 
 }  // namespace

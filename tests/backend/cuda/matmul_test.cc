@@ -203,25 +203,30 @@ TEST_P(MatmulTypes, EveryWideCut_IsTheSum) {
 // few with long ones.
 TEST_P(MatmulTypes, EveryRing_IsTheSum) {
   if (profile_.stream_tokens == 0) GTEST_SKIP() << "no bulk copies on " << profile_.name;
+  profile_.stream_int8_tokens = 0;
+  profile_.stream_decoded_tokens = 8;
   const int n_panels = 5 * profile_.n_sms / 2;
   for (const auto& [n_rows, n_cols] : {std::pair(16 * n_panels + 3, 256), std::pair(16 * n_panels - 5, 1536),
                                        std::pair(40, 256), std::pair(100, 4096)}) {
     const Matrix w = make_matrix(GetParam(), n_rows, n_cols, 18);
-    for (const int n_warps : {4, 10, 14}) {
+    const Matrix v = make_matrix(QuantType::kQ6_K, 200, 1536, 29);
+    for (const int n_warps : {4, 10, 22}) {
       profile_.stream_warps = n_warps;
       for (const int n_tokens : {1, 2, 5, 8}) {
         SCOPED_TRACE(::testing::Message()
                      << n_rows << " x " << n_cols << ", " << n_warps << " warps, " << n_tokens << " tokens");
         const Activations x = make_activations(n_tokens, n_cols, 19);
         ASSERT_NO_FATAL_FAILURE(expect_product({&w}, x, n_tokens, Epilogue::kStore));
+        if (n_cols != v.n_cols) continue;
+        ASSERT_NO_FATAL_FAILURE(expect_product({&w, &v}, x, n_tokens, Epilogue::kAdd));
       }
     }
   }
 }
 
-// As int8 by CTAs that stay: of few panels and of many to a CTA, K of less than a tile, of less than a segment and of
-// several, of warps with short rings and with long ones, each ring many times round, with parts of two types, and of
-// tokens that fill their pairs and that do not.
+// One token as int8 by CTAs that stay: of few panels and of many to a CTA, K of less than a tile, of less than a
+// segment and of several, of warps with short rings and with long ones, each ring many times round, and with parts of
+// two types.
 TEST_P(MatmulTypes, EveryInt8Ring_IsTheSum) {
   if (profile_.stream_int8_tokens == 0) GTEST_SKIP() << "no bulk copies on " << profile_.name;
   const int step = quant_traits(GetParam()).block_elems == 256 ? 256 : 32, n_panels = 5 * profile_.n_sms / 2;
@@ -229,27 +234,23 @@ TEST_P(MatmulTypes, EveryInt8Ring_IsTheSum) {
                                        std::pair(17, step), std::pair(40, 3 * 256 + step), std::pair(100, 4096)}) {
     const Matrix w = make_matrix(GetParam(), n_rows, n_cols, 27), up = make_matrix(GetParam(), n_rows, n_cols, 28);
     const Matrix v = make_matrix(QuantType::kQ6_K, 200, 1536, 29);
-    for (const int n_tokens : {1, 2, 3, 8}) {
-      const Activations x = make_activations(n_tokens, n_cols, 30);
-      for (const int n_warps : {4, 10, 16}) {
-        if (n_tokens > 1 && n_warps == 10) continue;
-        profile_.stream_int8_warps = n_warps;
-        SCOPED_TRACE(::testing::Message()
-                     << n_rows << " x " << n_cols << ", " << n_warps << " warps, " << n_tokens << " tokens");
-        ASSERT_NO_FATAL_FAILURE(expect_product({&w}, x, n_tokens, Epilogue::kStore));
-        ASSERT_NO_FATAL_FAILURE(expect_product({&w}, x, n_tokens, Epilogue::kAdd));
-        ASSERT_NO_FATAL_FAILURE(expect_swiglu(w, up, x, n_tokens));
-        if (n_cols != v.n_cols) continue;
-        ASSERT_NO_FATAL_FAILURE(expect_product({&w, &up, &v}, x, n_tokens, Epilogue::kStore));
-        ASSERT_NO_FATAL_FAILURE(expect_product({&v, &w}, x, n_tokens, Epilogue::kStore));
-      }
+    const Activations x = make_activations(1, n_cols, 30);
+    for (const int n_warps : {4, 10, 16}) {
+      profile_.stream_int8_warps = n_warps;
+      SCOPED_TRACE(::testing::Message() << n_rows << " x " << n_cols << ", " << n_warps << " warps");
+      ASSERT_NO_FATAL_FAILURE(expect_product({&w}, x, 1, Epilogue::kStore));
+      ASSERT_NO_FATAL_FAILURE(expect_product({&w}, x, 1, Epilogue::kAdd));
+      ASSERT_NO_FATAL_FAILURE(expect_swiglu(w, up, x, 1));
+      if (n_cols != v.n_cols) continue;
+      ASSERT_NO_FATAL_FAILURE(expect_product({&w, &up, &v}, x, 1, Epilogue::kStore));
+      ASSERT_NO_FATAL_FAILURE(expect_product({&v, &w}, x, 1, Epilogue::kStore));
     }
   }
 }
 
-// Up to 8 tokens as float16.
-TEST_P(MatmulTypes, WithoutInt8_IsTheSum) {
-  profile_.stream_int8_tokens = 0;
+// Up to 8 tokens as float16, without bulk copies.
+TEST_P(MatmulTypes, WithoutRings_IsTheSum) {
+  profile_.stream_tokens = profile_.stream_int8_tokens = profile_.stream_decoded_tokens = 0;
   const Matrix w = make_matrix(GetParam(), 300, 2048, 24), up = make_matrix(GetParam(), 300, 2048, 25);
   for (const int n_tokens : {1, 2, 3, 8}) {
     SCOPED_TRACE(n_tokens);

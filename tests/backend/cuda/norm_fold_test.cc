@@ -355,7 +355,7 @@ TEST_P(NormFoldTest, SwiGlu_MakesUpForTheNorm) {
 }
 
 // By CTAs that stay, of few warps and many, with a panel each and with several.
-TEST_P(NormFoldTest, AdditionThenProductsByAnyInt8Ring_AreTheNormsBetween) {
+TEST_P(NormFoldTest, AdditionThenProductsByAnyRing_AreTheNormsBetween) {
   if (profile_.stream_int8_tokens == 0) GTEST_SKIP() << "no bulk copies on " << profile_.name;
   const int d_model = (profile_.n_sms / 16 + 1) * 256;  // a few panels more than there are SMs
   const Matrix out = make_matrix(GetParam(), d_model, 1024, 37), v = make_matrix(QuantType::kQ6_K, 40, d_model, 39),
@@ -363,7 +363,7 @@ TEST_P(NormFoldTest, AdditionThenProductsByAnyInt8Ring_AreTheNormsBetween) {
   for (const int n_warps : {4, 10, 16})
     for (const int n_tokens : {1, 2, 3, 8}) {
       SCOPED_TRACE(::testing::Message() << n_warps << " warps, " << n_tokens << " tokens");
-      profile_.stream_int8_warps = n_warps;
+      profile_.stream_int8_warps = profile_.stream_warps = n_warps;
       const Activations x = make_activations(n_tokens, out.n_cols, 40);
       Residual residual(n_tokens, d_model, 1, 1, 41);
       ASSERT_NO_FATAL_FAILURE(add(out, x, 1, n_tokens, residual));
