@@ -31,8 +31,6 @@ constexpr Threshold kThresholds[] = {
     {"stream_warps", &DeviceProfile::stream_warps, 4, 22},
     {kStreamInt8Tokens, &DeviceProfile::stream_int8_tokens, 0, 1},
     {"stream_int8_warps", &DeviceProfile::stream_int8_warps, 4, 16},
-    {"ahead_kb", &DeviceProfile::ahead_kb, 0, 1024},
-    {"ahead_attention_kb", &DeviceProfile::ahead_attention_kb, 0, 1024},
     {"fused_norm_tokens", &DeviceProfile::fused_norm_tokens, 0, 1 << 20},
     {kWideMinTokens, &DeviceProfile::wide_min_tokens, 0, 1 << 20},
     {"gemm_min_tokens", &DeviceProfile::gemm_min_tokens, 1, 1 << 20},

@@ -24,15 +24,12 @@ struct DeviceProfile {
   int stream_warps = 22;          // that multiply in such a CTA, at most
   int stream_int8_tokens = 0;     // up to here, at most 1, quantised types by such CTAs as int8 (matmul_stream_int8.h)
   int stream_int8_warps = 16;     // that multiply in such a CTA, at most
-  // KB for each SM that a streamed product has come into the second-level cache for the product after it, and those of
-  // queries, keys and values, behind which attention leaves memory idle, for the two after them.
-  int ahead_kb = 0, ahead_attention_kb = 0;
-  int wide_min_tokens = 0;      // from here on by matmul_wide.cuh (wgmma: capability 9.0 alone); 0: never
-  int gemm_min_tokens = 256;    // from here on: decoded once, then cuBLASLt
-  int fused_norm_tokens = 8;    // up to here, and below that: RMSNorm is folded into the products around it; 0: never
-  int split_k_ctas_per_sm = 2;  // K is shared between CTAs until about this many run on each SM
-  int mma_warps_m = 0;          // warps of a CTA that take different rows (1 to 8, of wgmma's 4 to 16); 0: by the table
-  int mma_split_k = 0;          // CTAs that share K; 0: by the table
+  int wide_min_tokens = 0;        // from here on by matmul_wide.cuh (wgmma: capability 9.0 alone); 0: never
+  int gemm_min_tokens = 256;      // from here on: decoded once, then cuBLASLt
+  int fused_norm_tokens = 2;      // up to here, and below that: RMSNorm is folded into the products around it; 0: never
+  int split_k_ctas_per_sm = 2;    // K is shared between CTAs until about this many run on each SM
+  int mma_warps_m = 0;  // warps of a CTA that take different rows (1 to 8, of wgmma's 4 to 16); 0: by the table
+  int mma_split_k = 0;  // CTAs that share K; 0: by the table
   // Attention.
   int attention_split_pages = 0;   // pages of KV a work item takes at most; 0: planned from the load
   int attention_decode_warps = 0;  // of a CTA, at most; 0: as many as have room for their pages

@@ -1,35 +1,8 @@
 #include "backend/cuda/forward.h"
 
-#include <algorithm>
-#include <array>
-#include <initializer_list>
-
 namespace spate::cuda {
 
 namespace {
-
-// Weights that products to come read first, as MatmulArgs::ahead has them: n_bytes of a product's parts from `skipped`
-// on, which lie behind each other or, of gate and up, are read side by side.
-class Ahead {
- public:
-  void add(std::initializer_list<PackedMatrix> parts, bool side_by_side, int64_t skipped, int64_t n_bytes) {
-    const int64_t n_parts = static_cast<int64_t>(parts.size());
-    for (const PackedMatrix& part : parts) {
-      const int64_t size = packed_bytes(part.type, part.n_rows, part.n_cols);
-      const int64_t first = std::min(size, side_by_side ? skipped / n_parts / 256 * 256 : skipped);
-      const int64_t n = std::min(size - first, side_by_side ? n_bytes / n_parts / 256 * 256 : n_bytes);
-      if (n > 0) ranges_[n_++] = {part.tiles + first, n};
-      if (side_by_side) continue;
-      skipped -= first;
-      n_bytes -= n;
-    }
-  }
-  void put(MatmulArgs& args) const { std::copy(ranges_.begin(), ranges_.end(), args.ahead); }
-
- private:
-  std::array<WeightRange, MatmulArgs::kMaxAhead> ranges_ = {};
-  size_t n_ = 0;
-};
 
 // Of one layer; what it points to outlives the calls.
 struct LayerPass {
@@ -38,49 +11,13 @@ struct LayerPass {
   const KvLayer& kv;
   int n_tokens;
   bool is_first;
-  const CudaLayer* layer_after;  // null: there is none
+  const float* attn_norm_after;  // of the layer after this one; null: there is none
   // Norms are folded into the products around them (norm_fold.h). The first, which has no product before it, is not; it
   // has a kernel of its own, as the one before the LM head.
   bool folds;
 
-  void product(MatmulArgs args, const Ahead& ahead) const {
-    ahead.put(args);
+  void product(const MatmulArgs& args) const {
     matmul(args, n_tokens, context.workspace.matmul, context.profile, context.stream);
-  }
-
-  int64_t ahead_bytes() const { return int64_t{1024} * context.profile.ahead_kb * context.profile.n_sms; }
-  // Of which the attention output is all.
-  int64_t ahead_of_attention() const {
-    return int64_t{1024} * context.profile.ahead_attention_kb * context.profile.n_sms;
-  }
-  int64_t ahead_of_gate_and_up() const {
-    const PackedMatrix& o = layer.attn_output;
-    return std::max(int64_t{0}, ahead_of_attention() - packed_bytes(o.type, o.n_rows, o.n_cols));
-  }
-  Ahead behind_qkv() const {
-    Ahead ahead;
-    ahead.add({layer.attn_output}, false, 0, ahead_of_attention());
-    ahead.add({layer.gate, layer.up}, true, 0, ahead_of_gate_and_up());
-    return ahead;
-  }
-  Ahead behind_attention_output() const {
-    Ahead ahead;
-    ahead.add({layer.gate, layer.up}, true, ahead_of_gate_and_up(), ahead_bytes());
-    return ahead;
-  }
-  Ahead behind_gate_and_up() const {
-    Ahead ahead;
-    ahead.add({layer.down}, false, 0, ahead_bytes());
-    return ahead;
-  }
-  Ahead behind_down() const {
-    Ahead ahead;
-    if (layer_after == nullptr) {
-      ahead.add({context.weights.output}, false, 0, ahead_bytes());
-    } else {
-      ahead.add({layer_after->q, layer_after->k, layer_after->v}, false, 0, ahead_bytes());
-    }
-    return ahead;
   }
 
   // Of the attention's (0) or the feed-forward's (1) input.
@@ -123,8 +60,7 @@ struct LayerPass {
              .epilogue = Epilogue::kStore,
              .y = w.qkv,
              .y_stride = context.spec.q_dim() + 2 * context.spec.kv_dim(),
-             .norm = normalises ? FoldedNorm{} : folded(kAttention)},
-            behind_qkv());
+             .norm = normalises ? FoldedNorm{} : folded(kAttention)});
     const bool fused = context.profile.fused_rope && grid.one_query;
     if (!fused) rotate_and_store();
     attend(grid, fused);
@@ -134,8 +70,7 @@ struct LayerPass {
              .epilogue = Epilogue::kAdd,
              .y = w.residual,
              .y_stride = context.spec.d_model,
-             .next = next(kFeedForward, layer.ffn_norm)},
-            behind_attention_output());
+             .next = next(kFeedForward, layer.ffn_norm)});
   }
 
   RawHeads raw_heads() const {
@@ -190,8 +125,7 @@ struct LayerPass {
              .n_parts = 2,
              .epilogue = Epilogue::kSwiGlu,
              .ff = w.ff,
-             .norm = folds ? folded(kFeedForward) : FoldedNorm{}},
-            behind_gate_and_up());
+             .norm = folds ? folded(kFeedForward) : FoldedNorm{}});
     product({.x = w.ff,
              .x_scale = 1 / kFfScale,
              .parts = {layer.down},
@@ -199,8 +133,7 @@ struct LayerPass {
              .epilogue = Epilogue::kAdd,
              .y = w.residual,
              .y_stride = context.spec.d_model,
-             .next = next(kAttention, layer_after == nullptr ? nullptr : layer_after->attn_norm)},
-            behind_down());
+             .next = next(kAttention, attn_norm_after)});
   }
 };
 
@@ -223,7 +156,7 @@ void run_layers(const ForwardContext& context, int n_tokens, const AttentionGrid
                          .kv = context.kv[i],
                          .n_tokens = n_tokens,
                          .is_first = i == 0,
-                         .layer_after = i + 1 < layers.size() ? &layers[i + 1] : nullptr,
+                         .attn_norm_after = i + 1 < layers.size() ? layers[i + 1].attn_norm : nullptr,
                          .folds = can_fold_norm(n_tokens, context.profile)};
     pass.attention_layer(grid);
     pass.feed_forward_layer();

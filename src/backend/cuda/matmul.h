@@ -48,12 +48,6 @@ enum class Epilogue {
   kSwiGlu,  // parts 0 and 1 are gate and up: ff = silu(gate x) * (up x) * kFfScale, as activations
 };
 
-// A range of weights, on the device, 16-byte aligned.
-struct WeightRange {
-  const std::byte* at = nullptr;
-  int64_t n_bytes = 0;  // a multiple of 16
-};
-
 struct MatmulArgs {
   const __half* x = nullptr;  // [T, padded_cols(n_cols)], permuted (activations.h)
   float x_scale = 1;          // x holds the activations times 1 / x_scale
@@ -66,10 +60,6 @@ struct MatmulArgs {
   __half* ff = nullptr;  // [T, padded_cols(parts[0].n_rows)], permuted: kSwiGlu
   FoldedNorm norm = {};  // of x
   NextNorm next = {};    // of y, the whole of one part: kAdd
-  // What the products after this one read first: asked for as far as the second-level cache once nothing else is, so
-  // that memory does not idle from one product to the next (matmul_stream.h; others leave it alone).
-  static constexpr int kMaxAhead = 4;
-  WeightRange ahead[kMaxAhead] = {};
 };
 
 // Whether a product of so many tokens can have a folded norm before or behind it: not on the way through cuBLASLt.

@@ -111,9 +111,7 @@ void run_mma(const MatmulArgs& args, int first, int end, int column, int n_token
                    .wide = {},
                    .norm = args.norm,
                    .next = args.next,
-                   .n_cols = matrix.n_cols,
-                   .ahead = {}};
-  if (end == args.n_parts) std::copy(std::begin(args.ahead), std::end(args.ahead), params.ahead);
+                   .n_cols = matrix.n_cols};
   for (int i = first; i < end; ++i) {
     const PackedMatrix& part = args.parts[i];
     params.n_slots += n_panels(part);

@@ -57,7 +57,6 @@ struct MmaParams {
   FoldedNorm norm;
   NextNorm next;
   int n_cols;  // K without padding
-  WeightRange ahead[MatmulArgs::kMaxAhead];
 };
 
 }  // namespace spate::cuda

@@ -86,24 +86,13 @@ class ChunkRing {
  private:
   __device__ void begin_segment() {
     left_ = 0;
-    if (next_.i >= slots_.n) return ask_ahead();
+    if (next_.i >= slots_.n) return;
     const SlotPlace place = slot_place(p_, slots_[next_.i]);
     const MatmulPart& part = p_.parts[place.part];
     const int n_chunks = p_.n_k_tiles * Chunks::kPerTile;
     n_bytes_ = Chunks::bytes(part);
     from_ = part.tiles + (int64_t{place.panel} * n_chunks + next_.first_chunk(p_.stream)) * n_bytes_;
     left_ = next_.chunks(p_.stream, n_chunks);
-  }
-
-  // The warp's share of what the kernels after this one read, now that nothing of its own is left to ask for.
-  __device__ void ask_ahead() const {
-    if (threadIdx.x % 32 != 0) return;
-    const int n_shares = static_cast<int>(gridDim.x) * p_.stream.n_warps;
-    const int share = static_cast<int>(blockIdx.x) * p_.stream.n_warps + static_cast<int>(threadIdx.x) / 32;
-    for (const WeightRange& range : p_.ahead) {
-      const int64_t n = (range.n_bytes / n_shares + 127) / 128 * 128, first = n * share;
-      if (first < range.n_bytes) prefetch_bulk(range.at + first, static_cast<int>(min(n, range.n_bytes - first)));
-    }
   }
 
   __device__ void fill(int stage) {
