@@ -1,9 +1,9 @@
 // Decode attention by clusters of CTAs (compute capability 9.0): what attention_decode.cu computes, planned by
 // attention_cluster_plan.h.
 //
-// Every warp reads pages of its own, whole ones by bulk copies into slots of its own, and waits for nobody until it has
-// read its last. Pieces of one item meet once: each warp leaves its result where its pages were, and after one barrier
-// all warps of the cluster merge, each a slice of the rows, straight from one another's shared memory.
+// Every warp reads pages of its own, keys and values each by a bulk copy into slots of its own, and waits for nobody
+// until it has read its last. Pieces of one item meet once: each warp leaves its result where its pages were, and after
+// one barrier all warps of the cluster merge, each a slice of the rows, straight from one another's shared memory.
 //
 // The first pages are on their way before the step's queries are there. The page with the tokens of this step is asked
 // for as early as the others, while these may still be being written: their rows are read again afterwards.
@@ -57,40 +57,58 @@ class PageQueue {
         next_page_id_(span.page_ids[1]) {
     if (left_pages_ > 0) next_ = item_->page_list + span.first_page + 2;
     const int lane = threadIdx.x % 32;
-    if (lane >> p.decode_slots_log2 == 0) barrier_init(barriers_ + lane * 8, 1);
+    if (lane >> p.decode_slots_log2 <= 1) barrier_init(barriers_ + lane * 8, 1);
     publish_barriers();
     __syncwarp();
     for (int slot = 0; slot < 1 << p.decode_slots_log2; ++slot) {
       if (lane == 0) notes->early_pages[slot] = page_id_;
-      issue(slot);
+      issue(slot, 0);
+      issue(slot, 1);
+      advance();
     }
   }
 
-  // Waits for the page in turn and returns the shared address of its keys; its values follow.
-  __device__ __forceinline__ uint32_t take() const {
-    barrier_wait(barriers_ + slot() * 8, n_taken_ >> p_.decode_slots_log2 & 1);
-    return slots_ + slot() * kPageBytes;
+  // Waits for the keys (which = 0) or values (1) of the page in turn and returns their shared address: values follow
+  // keys.
+  __device__ __forceinline__ uint32_t take(int which) const {
+    barrier_wait(barrier(slot(), which), n_taken_ >> p_.decode_slots_log2 & 1);
+    return slots_ + slot() * kPageBytes + which * kPlaneBytes;
   }
   // Whether the copy of the page in turn was started by the constructor.
   __device__ __forceinline__ bool is_early() const { return n_taken_ >> p_.decode_slots_log2 == 0; }
   // Of the page in turn.
   __device__ __forceinline__ uint32_t slot() const { return n_taken_ & ((1u << p_.decode_slots_log2) - 1); }
 
-  // All lanes are done with the page taken last. written: they wrote to it.
-  __device__ __forceinline__ void give_back(bool written) {
+  // All lanes are done with the keys, then with the values of the page in turn. written: they wrote there.
+  __device__ __forceinline__ void give_back_keys(bool written) {
     if (written) fence_before_bulk_copies();
     __syncwarp();
-    issue(slot());
+    issue(slot(), 0);
+  }
+  __device__ __forceinline__ void give_back_values(bool written) {
+    if (written) fence_before_bulk_copies();
+    __syncwarp();
+    issue(slot(), 1);
+    advance();
     ++n_taken_;
   }
 
  private:
-  // Starts the copy of the next page, if there is one.
-  __device__ __forceinline__ void issue(int slot) {
+  __device__ __forceinline__ uint32_t barrier(uint32_t slot, int which) const {
+    return barriers_ + (2 * slot + which) * 8;
+  }
+
+  // Starts the copy of the next page's keys or values, if there is one.
+  __device__ __forceinline__ void issue(uint32_t slot, int which) const {
+    if (left_pages_ > 0 && threadIdx.x % 32 == 0)
+      copy_bulk(slots_ + slot * kPageBytes + which * kPlaneBytes,
+                p_.kv + page_id_ * p_.page_bytes + (2 * kv_head_ + which) * kPlaneBytes, kPlaneBytes,
+                barrier(slot, which));
+  }
+
+  // To the page after it.
+  __device__ __forceinline__ void advance() {
     if (left_pages_ == 0) return;
-    if (threadIdx.x % 32 == 0)
-      copy_bulk(slots_ + slot * kPageBytes, p_.kv + page_id_ * p_.page_bytes + 2 * kv_head_ * kPlaneBytes, kPageBytes,
-                barriers_ + slot * 8);
     page_id_ = next_page_id_;
     if (--left_pages_ > 1) {
       next_page_id_ = p_.pages[next_++];  // wanted two pages' time from now
@@ -171,6 +189,7 @@ template <KvType kType, int kDim>
 __device__ __forceinline__ void reread_rows(const std::byte* page, std::byte* keys, int from, int to, int lane) {
   constexpr int kPlaneBytes = kv_plane_bytes(kType, kDim), kChunks = kv_row_bytes(kType, kDim) / kKvChunkBytes;
   const int n_chunks = (to - from) * kChunks;
+#pragma unroll 1
   for (int i = lane; i < 2 * n_chunks; i += 32) {
     const int at = (i / n_chunks) * kPlaneBytes + (from * kChunks + i % n_chunks) * kKvChunkBytes;
     *reinterpret_cast<uint4*>(keys + at) = __ldcg(reinterpret_cast<const uint4*>(page + at));
@@ -178,6 +197,7 @@ __device__ __forceinline__ void reread_rows(const std::byte* page, std::byte* ke
   if constexpr (kType == KvType::kQ8_0) {
     constexpr int kBlocks = (kDim + kKvBlock - 1) / kKvBlock;
     const int n_scales = (to - from) * kBlocks;
+#pragma unroll 1
     for (int i = lane; i < 2 * n_scales; i += 32) {
       const int token = from + i % n_scales / kBlocks, block = i % kBlocks;
       const int at = (i / n_scales) * kPlaneBytes + kv_scales_offset(kDim) + 2 * kv_scale_index(token, block);
@@ -196,9 +216,10 @@ __device__ __forceinline__ void attend_pages(const AttentionParams& p, const War
   const AttentionItem& item = notes.item;
   const int settled = item.kv_len - item.n_q;
   for (int position = first_page * kPageTokens; position < end_page * kPageTokens; position += kPageTokens) {
-    const uint32_t keys = queue.take();
+    const uint32_t keys = queue.take(0);
     const bool has_new = position + kPageTokens > settled;
     if (has_new) {
+      queue.take(1);
       const int end = min(kPageTokens, item.kv_len - position);
       auto* copy = static_cast<std::byte*>(__cvta_shared_to_generic(keys));
       if (queue.is_early()) {
@@ -211,10 +232,11 @@ __device__ __forceinline__ void attend_pages(const AttentionParams& p, const War
     }
     float s[1][4][kRows / 4];
     rows.scores(reader, keys, s[0]);
+    queue.give_back_keys(has_new);
     if (has_new) rows.mask(s[0], position, lane);
     rows.softmax(s, p.scale_log2);
-    rows.accumulate(reader, keys + kPlaneBytes, s[0]);
-    queue.give_back(has_new);
+    rows.accumulate(reader, queue.take(1), s[0]);
+    queue.give_back_values(has_new);
   }
   rows.finish_sums();
 }
@@ -242,10 +264,10 @@ __device__ __forceinline__ void add_other_lanes(Merged& mine, int distance, floa
 // Where a warp of the cluster left its result.
 struct ResultAddress {
   uint32_t results;  // of warp 0 of this CTA, a shared address
-  int warp_bytes, cluster_ctas;
+  int warp_bytes, ctas_log2;
 
   __device__ __forceinline__ uint32_t operator()(int cluster_warp) const {
-    return cluster_address(results + cluster_warp / cluster_ctas * warp_bytes, cluster_warp % cluster_ctas);
+    return cluster_address(results + (cluster_warp >> ctas_log2) * warp_bytes, cluster_warp & ((1 << ctas_log2) - 1));
   }
 };
 
@@ -326,7 +348,7 @@ __device__ __forceinline__ bool merge_items(const AttentionParams& p, const Item
 // Of items with parts in several clusters: the CTA that ends last, of all that merged pieces of one, merges its parts.
 template <int kDim>
 __device__ __forceinline__ void finish_split_items(const AttentionParams& p, ItemMerge* merges, int n_warps,
-                                                   int cluster_ctas) {
+                                                   int ctas_log2) {
   __threadfence();
   __syncthreads();
   for (int i = threadIdx.x; i < n_warps; i += blockDim.x) {
@@ -334,7 +356,7 @@ __device__ __forceinline__ void finish_split_items(const AttentionParams& p, Ite
     merge.last = 0;
     if (merge.n_pieces == 0 || merge.item.n_parts == 1) continue;
     const uint32_t n_ended = atomicAdd(&p.counters[merge.item.counter], 1u) + 1;
-    merge.last = n_ended == static_cast<uint32_t>(merge.item.n_parts * cluster_ctas);
+    merge.last = n_ended == static_cast<uint32_t>(merge.item.n_parts) << ctas_log2;
     if (merge.last != 0) p.counters[merge.item.counter] = 0;  // for the launch after this one
   }
   __syncthreads();
@@ -358,19 +380,19 @@ __device__ __forceinline__ void note_merges(const AttentionParams& p, const Warp
 
 template <KvType kType, int kDim, int kRows>
 __global__ void __launch_bounds__(32 * cluster_warps_limit(kType, kDim), 1)
-    attention_cluster_kernel(const AttentionParams p, int cluster_ctas) {
+    attention_cluster_kernel(const AttentionParams p, int ctas_log2) {
 #if SPATE_HAS_BULK_COPY
   extern __shared__ __align__(128) std::byte shared[];
   release_successor();
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, cta_warps = blockDim.x / 32;
-  const int n_warps = cta_warps * cluster_ctas, warp_bytes = cluster_warp_bytes(kType, kDim, 1 << p.decode_slots_log2);
-  const int cluster_warp = warp * cluster_ctas + cluster_rank();
+  const int n_warps = cta_warps << ctas_log2, warp_bytes = cluster_warp_bytes(kType, kDim, 1 << p.decode_slots_log2);
+  const int cluster_warp = (warp << ctas_log2) + cluster_rank();
   auto* merges = reinterpret_cast<ItemMerge*>(shared + cta_warps * warp_bytes);
   auto* notes = reinterpret_cast<WarpNotes*>(merges + n_warps) + warp;
-  const uint32_t barriers = shared_address(notes - warp + cta_warps) + warp * kMaxClusterSlots * 8;
+  const uint32_t barriers = shared_address(notes - warp + cta_warps) + warp * kMaxClusterSlots * 16;
 
   // What a step's plan says and the pages of earlier steps are there before the step's first kernel starts (ops.h).
-  const WarpSpan* spans = p.work.spans + blockIdx.x / cluster_ctas * n_warps;
+  const WarpSpan* spans = p.work.spans + (blockIdx.x >> ctas_log2) * n_warps;
   const WarpSpan span = spans[cluster_warp];
   if (spans[0].first_item == spans[0].end_item) return wait_for_predecessor();  // so are all of the cluster
   PageQueue<kType, kDim> queue(p, span, shared_address(shared) + warp * warp_bytes, barriers, notes);
@@ -391,10 +413,10 @@ __global__ void __launch_bounds__(32 * cluster_warps_limit(kType, kDim), 1)
   if (span.n_pieces > 0) PieceResult<kDim, kRows>::put(rows, lane, shared + warp * warp_bytes);
   cluster_arrive();
   cluster_wait();
-  const bool split = merge_items<kDim, kRows>(p, merges, n_warps, cluster_warp, lane,
-                                              {shared_address(shared), warp_bytes, cluster_ctas});
+  const bool split =
+      merge_items<kDim, kRows>(p, merges, n_warps, cluster_warp, lane, {shared_address(shared), warp_bytes, ctas_log2});
   cluster_arrive();
-  if (split) finish_split_items<kDim>(p, merges, n_warps, cluster_ctas);
+  if (split) finish_split_items<kDim>(p, merges, n_warps, ctas_log2);
   cluster_wait();  // no CTA leaves while others read its shared memory
 #endif
 }
@@ -420,7 +442,7 @@ void launch_kernel(const AttentionArgs& args, const AttentionParams& params, con
   config.stream = stream;
   config.attrs = attributes;
   config.numAttrs = args.dependent_launch ? 2 : 1;
-  SPATE_CUDA(cudaLaunchKernelEx(&config, kernel, params, grid.decode_cluster),
+  SPATE_CUDA(cudaLaunchKernelEx(&config, kernel, params, std::countr_zero(static_cast<unsigned>(grid.decode_cluster))),
              "decode attention of {} CTAs in clusters of {}, {} heads over {} of {}, {} bytes of shared memory",
              grid.decode_ctas, grid.decode_cluster, args.n_heads, args.n_kv_heads, kDim, shared_bytes);
 }
@@ -455,7 +477,8 @@ void launch_dim(const AttentionArgs& args, const AttentionParams& params, const 
 
 void launch_decode_clusters(const AttentionArgs& args, const AttentionParams& params, const AttentionGrid& grid,
                             cudaStream_t stream) {
-  SPATE_CHECK(grid.decode_cluster <= kMaxClusterCtas && grid.decode_ctas % grid.decode_cluster == 0 &&
+  SPATE_CHECK(std::has_single_bit(static_cast<unsigned>(grid.decode_cluster)) &&
+                  grid.decode_cluster <= kMaxClusterCtas && grid.decode_ctas % grid.decode_cluster == 0 &&
                   grid.decode_warps >= 1 && grid.decode_warps <= cluster_warps_limit(args.kv.type, args.head_dim) &&
                   std::has_single_bit(static_cast<unsigned>(grid.decode_stages)) &&
                   grid.decode_stages <= kMaxClusterSlots && args.work.spans != nullptr,

@@ -92,6 +92,34 @@ struct AttentionPlanner::Filling {
 
   void add(const AttentionItem& item) { items[n_items++] = item; }
 
+  // Adds an item, one of n_parts of a sequence and KV head, and says which warps read it.
+  void add_to_cluster(const AttentionItem& item, int n_parts, const ClusterShape& shape, std::span<const int32_t> pages,
+                      ClusterDealer& dealer) {
+    const int n_pages = item.end_page - item.first_page;
+    const ClusterDealer::Place place = dealer.deal(n_pages, n_parts);
+    SPATE_CHECK(place.cluster < shape.n_clusters, "an item for cluster {} of {}", place.cluster, shape.n_clusters);
+    WarpSpan* const of_item = spans + place.cluster * shape.n_warps() + place.first_warp;
+    add(item);
+    if (place.joins) {
+      of_item->end_item = n_items;
+      return;
+    }
+    const int n_merged = place.n_pieces > 1 || n_parts > 1 ? place.n_pieces : 0;
+    for (int piece = 0; piece < place.n_pieces; ++piece) {
+      const int first = item.first_page + part_begin(n_pages, piece, place.n_pieces);
+      const int end = item.first_page + part_begin(n_pages, piece + 1, place.n_pieces);
+      const int32_t* const list = &pages[item.page_list];
+      of_item[piece] = {.first_item = n_items - 1,
+                        .end_item = n_items,
+                        .first_page = first,
+                        .end_page = end,
+                        .kv_head = item.kv_head,
+                        .piece = static_cast<uint16_t>(piece),
+                        .n_pieces = static_cast<uint16_t>(n_merged),
+                        .page_ids = {list[first], list[std::min(first + 1, end - 1)]}};
+    }
+  }
+
   // The last n_parts items are parts of one.
   void join_parts(int n_parts, int* n_partials) {
     if (n_parts == 1) return;
@@ -325,8 +353,7 @@ void AttentionPlanner::plan_decode(std::span<const int32_t> q_start, std::span<c
 
 void AttentionPlanner::plan_clusters(std::span<const int32_t> q_start, std::span<const int32_t> kv_len,
                                      std::span<const int32_t> pages, Filling& filling) {
-  const int n_warps = clusters_.n_warps();
-  std::fill_n(filling.spans, clusters_.n_clusters * n_warps, WarpSpan{});
+  std::fill_n(filling.spans, clusters_.n_clusters * clusters_.n_warps(), WarpSpan{});
   decodes_.clear();
   for_decodes(q_start, kv_len, [&](int seq, int n_pages, int page_list) {
     decodes_.push_back({.seq = seq, .pages = n_pages, .page_list = page_list});
@@ -334,53 +361,28 @@ void AttentionPlanner::plan_clusters(std::span<const int32_t> q_start, std::span
     filling.decode_rows = std::max(filling.decode_rows, n_q * shape_.group());
     filling.most_queries = std::max(filling.most_queries, n_q);
   });
-  const auto deal = [&](const DecodeSequence& of, int head, int first_page, int end_page, int n_parts,
-                        ClusterDealer& dealer) {
-    const int n_pages = end_page - first_page;
-    const ClusterDealer::Place place = dealer.deal(n_pages, n_parts);
-    SPATE_CHECK(place.cluster < clusters_.n_clusters, "an item of cluster {}", place.cluster);
-    WarpSpan* spans = filling.spans + place.cluster * n_warps + place.first_warp;
-    const int item = filling.n_items;
-    filling.add({.seq = of.seq,
-                 .kv_head = head,
-                 .q_start = q_start[of.seq],
-                 .n_q = q_start[of.seq + 1] - q_start[of.seq],
-                 .kv_len = kv_len[of.seq],
-                 .page_list = of.page_list,
-                 .first_page = first_page,
-                 .end_page = end_page,
-                 .first_row = 0,
-                 .part = 0,
-                 .n_parts = 1,
-                 .first_partial = 0,
-                 .counter = 0});
-    if (place.joins) {
-      spans->end_item = item + 1;
-      return;
-    }
-    const bool merged = place.n_pieces > 1 || n_parts > 1;
-    for (int piece = 0; piece < place.n_pieces; ++piece) {
-      const int first = first_page + part_begin(n_pages, piece, place.n_pieces);
-      const int end = first_page + part_begin(n_pages, piece + 1, place.n_pieces);
-      spans[piece] = {.first_item = item,
-                      .end_item = item + 1,
-                      .first_page = first,
-                      .end_page = end,
-                      .kv_head = head,
-                      .piece = static_cast<uint16_t>(piece),
-                      .n_pieces = static_cast<uint16_t>(merged ? place.n_pieces : 0),
-                      .page_ids = {pages[of.page_list + first], pages[of.page_list + std::min(first + 1, end - 1)]}};
-    }
-  };
   if (!decodes_.empty()) {
-    const ClusterCut cut =
-        choose_cut(clusters_, decodes_, shape_.n_kv_heads, kv_page_bytes(shape_.kv_type, 1, shape_.head_dim));
-    ClusterDealer dealer(clusters_, cut);
+    const int64_t page_bytes = kv_page_bytes(shape_.kv_type, 1, shape_.head_dim);
+    ClusterDealer dealer(clusters_, choose_cut(clusters_, decodes_, shape_.n_kv_heads, page_bytes));
     for (const DecodeSequence& s : decodes_) {
       const int n_parts = dealer.parts_of(s.pages);
       for (int head = 0; head < shape_.n_kv_heads; ++head) {
-        for (int part = 0; part < n_parts; ++part)
-          deal(s, head, part_begin(s.pages, part, n_parts), part_begin(s.pages, part + 1, n_parts), n_parts, dealer);
+        for (int part = 0; part < n_parts; ++part) {
+          const AttentionItem item{.seq = s.seq,
+                                   .kv_head = head,
+                                   .q_start = q_start[s.seq],
+                                   .n_q = q_start[s.seq + 1] - q_start[s.seq],
+                                   .kv_len = kv_len[s.seq],
+                                   .page_list = s.page_list,
+                                   .first_page = part_begin(s.pages, part, n_parts),
+                                   .end_page = part_begin(s.pages, part + 1, n_parts),
+                                   .first_row = 0,
+                                   .part = 0,
+                                   .n_parts = 1,
+                                   .first_partial = 0,
+                                   .counter = 0};
+          filling.add_to_cluster(item, n_parts, clusters_, pages, dealer);
+        }
         filling.join_parts(n_parts, &filling.n_decode_partials);
       }
     }

@@ -90,7 +90,7 @@ SPATE_HD constexpr int cluster_warp_bytes(KvType type, int head_dim, int slots) 
 // What is kept of an item to be merged, for each warp of the cluster, and of each warp's own work.
 inline constexpr int kClusterMergeBytes = 64, kClusterNotesBytes = 64;
 SPATE_HD constexpr int cluster_shared_bytes(KvType type, int head_dim, int ctas, int warps, int slots) {
-  return warps * (cluster_warp_bytes(type, head_dim, slots) + kClusterNotesBytes + kMaxClusterSlots * 8) +
+  return warps * (cluster_warp_bytes(type, head_dim, slots) + kClusterNotesBytes + kMaxClusterSlots * 16) +
          ctas * warps * kClusterMergeBytes;
 }
 // As many warps as fit, then as many slots, a power of two; DecodeGeometry's stages are slots. warps: at most, at

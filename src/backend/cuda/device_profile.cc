@@ -177,6 +177,8 @@ Result<void> DeviceProfile::tune(std::string_view assignment) {
           fmt::format("--tune {}: {} has no bulk copies, or this build no code for them; they came with "
                       "capability 9.0",
                       assignment, name));
+    if (key == kAttentionCluster && (value & (value - 1)) != 0)
+      return Error::usage(fmt::format("--tune {}: clusters have 1, 2, 4 or 8 CTAs (0: no clusters)", assignment));
     if (key == kWideMinTokens && value > 0 && !has_wgmma(capability))
       return Error::usage(fmt::format(
           "--tune {}: {} has no wgmma, or this build no code for it; it is of capability 9.0 alone", assignment, name));

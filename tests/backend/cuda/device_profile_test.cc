@@ -14,6 +14,9 @@ TEST(DeviceProfile, Tune_SetsThresholdsAndSwitches) {
   EXPECT_FALSE(profile.graphs);
   EXPECT_TRUE(profile.tune("dependent_launch=1").ok());
   EXPECT_TRUE(profile.dependent_launch);
+  EXPECT_TRUE(profile.tune("attention_cluster=8").ok());
+  EXPECT_EQ(profile.attention_cluster, 8);
+  EXPECT_FALSE(profile.tune("attention_cluster=6").ok());
 }
 
 TEST(DeviceProfile, Tune_RefusesUnknownNamesAndValuesByName) {
