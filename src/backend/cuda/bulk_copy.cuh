@@ -15,6 +15,14 @@ namespace spate::cuda {
 
 #if SPATE_HAS_BULK_COPY
 
+// True in one lane of a warp of which all are here, which the compiler then knows to be one: of a lane picked by number
+// it does not, and has a copy started in a loop over all that might be.
+__device__ __forceinline__ bool elect_lane() {
+  uint32_t elected;
+  asm volatile("{.reg .pred p; elect.sync _|p, 0xffffffff; selp.u32 %0, 1, 0, p;}" : "=r"(elected));
+  return elected != 0;
+}
+
 // A phase of the barrier ends when n_arrivals threads have arrived and all bytes announced have come.
 __device__ __forceinline__ void barrier_init(uint32_t barrier, int n_arrivals) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(n_arrivals) : "memory");

@@ -58,7 +58,7 @@ class ChunkRing {
         ring_(shared + at.ring + warp * at.ring_of_warp) {
     if (warp >= p.stream.n_warps) return;
     barriers_ = shared_address(shared) + at.barriers + 8 * warp * p.stream.n_stages;
-    if (threadIdx.x % 32 == 0) {
+    if (elect_lane()) {
       for (int i = 0; i < p.stream.n_stages; ++i) barrier_init(barriers_ + 8 * i, 1);
       publish_barriers();
     }
@@ -97,7 +97,7 @@ class ChunkRing {
 
   __device__ void fill(int stage) {
     if (left_ == 0) return;
-    if (threadIdx.x % 32 == 0)
+    if (elect_lane())
       copy_bulk(shared_address(ring_) + stage * Chunks::kStageBytes, from_, n_bytes_, barriers_ + 8 * stage);
     advance();
   }
@@ -149,7 +149,7 @@ class PanelSums {
     }
     leave(of(i) + (segment * kTileRows << tokens_log2_));
     __syncwarp();
-    if (threadIdx.x % 32 == 0) barrier_arrive(full_ + 8 * place(i));
+    if (elect_lane()) barrier_arrive(full_ + 8 * place(i));
   }
 
   // Writes every kFinishers-th of the CTA's slots, of SwiGLU's pairs, as their sums become complete.
@@ -184,7 +184,7 @@ class PanelSums {
   __device__ void wait_full(int i) const { barrier_wait(full_ + 8 * place(i), round(i) & 1); }
   __device__ void release(int i) const {
     __syncwarp();
-    if (threadIdx.x % 32 == 0) store_release(n_finished_ + 4 * place(i), round(i) + 1);
+    if (elect_lane()) store_release(n_finished_ + 4 * place(i), round(i) + 1);
   }
   __device__ float sum(int i, int token, int row) const {
     const float* from = of(i) + token * kTileRows + row;
@@ -243,7 +243,8 @@ template <class Chunks, class Rows, class SecondRows, typename Prepare>
 __device__ __forceinline__ void run_streaming(const MmaParams& p, const StreamLayout& at, int tokens_log2,
                                               std::byte* shared, const Rows& first, const SecondRows& second,
                                               Prepare&& prepare) {
-  const int warp = threadIdx.x / 32, finisher = warp - p.stream.n_warps;
+  // From one lane, so that the compiler knows it, and all that follows from it, to be the same in the warp.
+  const int warp = __shfl_sync(0xffffffff, threadIdx.x / 32, 0), finisher = warp - p.stream.n_warps;
   const CtaSlots slots(p);
   const PanelSums panels(p, at, shared, tokens_log2);
   if (threadIdx.x == 32 * p.stream.n_warps) panels.init();
