@@ -74,6 +74,11 @@ __device__ __forceinline__ void copy_bulk(uint32_t to_shared, const std::byte* f
       : "memory");
 }
 
+// One thread: has n_bytes (a multiple of 16, from a multiple of 16 on) come as far as the second-level cache.
+__device__ __forceinline__ void prefetch_bulk(const std::byte* from, int n_bytes) {
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(n_bytes) : "memory");
+}
+
 // One thread: a box of a tensor from column `column` and row `row` on, as its map says, by itself; its bytes count at
 // the barrier. map: in constant or parameter space, 64-byte aligned.
 __device__ __forceinline__ void copy_box(uint32_t to_shared, const void* map, int column, int row, uint32_t barrier) {

@@ -40,6 +40,7 @@ constexpr Threshold kThresholds[] = {
     {"attention_split_pages", &DeviceProfile::attention_split_pages, 0, 1 << 20},
     {"attention_decode_warps", &DeviceProfile::attention_decode_warps, 0, 12},
     {kAttentionCluster, &DeviceProfile::attention_cluster, 0, 8},
+    {"kv_prefetch_mb", &DeviceProfile::kv_prefetch_mb, 0, 64},
 };
 struct Switch {
   std::string_view name;

@@ -17,6 +17,7 @@ struct Options {
   float magnitude = 1;
   int first_position = 0;
   int n_prompt = 40;  // tokens of the second sequence
+  int pages_ahead = 0;
 };
 
 // Late positions have page lists far longer than the pool: only the pages at their ends are distinct.
@@ -37,6 +38,7 @@ class RopeCase {
     add_token(1, 6);  // beyond the real tokens, whatever it claims
     batch_.page_start = kv_.page_start;
     batch_.pages = kv_.pages;
+    batch_.kv_len = ends(o);
     batch_.tokens = batch_.from_row = std::vector<int32_t>(n_tokens(), 0);
     std::mt19937 random(17);
     std::normal_distribution<float> normal;
@@ -75,6 +77,8 @@ class RopeCase {
     args.batch = batch.get();
     args.kv = {pages.get(), kv_.page_bytes(), o_.type};
     args.q = reinterpret_cast<__half*>(q.get());
+    const DeviceVector<std::byte> plan(1008);
+    args.ahead = {.pages = o_.pages_ahead, .plan = plan.get(), .plan_bytes = 1008};
     args.dependent_launch = probe_device(0)->dependent_launch;
     rope_and_write_kv(args, n_tokens(), nullptr);
     SPATE_CUDA(cudaDeviceSynchronize(), "RoPE");
@@ -224,6 +228,14 @@ TEST_P(RopeKvTest, ManyTokens_AreAllWritten) {
           {.type = GetParam(), .n_heads = 3 * group, .n_kv_heads = 3, .bias = true, .norm = true, .n_prompt = n_prompt})
           .check();
     }
+}
+
+// Fewer pages than there are, just as many, and more.
+TEST_P(RopeKvTest, PagesAskedForAhead_ChangeNothing) {
+  for (const int pages : {1, 2, 3, 100}) {
+    SCOPED_TRACE(fmt::format("{} pages", pages));
+    RopeCase({.type = GetParam(), .n_heads = 6, .n_kv_heads = 3, .n_prompt = 70, .pages_ahead = pages}).check();
+  }
 }
 
 TEST_P(RopeKvTest, LatePositions_KeepTheirAngles) {
