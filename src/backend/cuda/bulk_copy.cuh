@@ -79,6 +79,11 @@ __device__ __forceinline__ void prefetch_bulk(const std::byte* from, int n_bytes
   asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(n_bytes) : "memory");
 }
 
+// One thread: has a tensor's map come before the first copy by it needs it.
+__device__ __forceinline__ void prefetch_map(const void* map) {
+  asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
+}
+
 // One thread: a box of a tensor from column `column` and row `row` on, as its map says, by itself; its bytes count at
 // the barrier. map: in constant or parameter space, 64-byte aligned.
 __device__ __forceinline__ void copy_box(uint32_t to_shared, const void* map, int column, int row, uint32_t barrier) {

@@ -5,6 +5,7 @@
 #include <cuda_runtime_api.h>
 #include <iterator>
 
+#include "backend/cuda/cluster_room.h"
 #include "backend/cuda/cuda_check.h"
 
 namespace spate::cuda {
@@ -33,6 +34,7 @@ constexpr Threshold kThresholds[] = {
     {"stream_int8_warps", &DeviceProfile::stream_int8_warps, 4, 16},
     {"fused_norm_tokens", &DeviceProfile::fused_norm_tokens, 0, 1 << 20},
     {kWideMinTokens, &DeviceProfile::wide_min_tokens, 0, 1 << 20},
+    {"wide_cluster", &DeviceProfile::wide_cluster, 0, kMaxCluster},
     {"gemm_min_tokens", &DeviceProfile::gemm_min_tokens, 1, 1 << 20},
     {"split_k_ctas_per_sm", &DeviceProfile::split_k_ctas_per_sm, 1, 32},
     {"mma_warps_m", &DeviceProfile::mma_warps_m, 0, 16},

@@ -39,6 +39,7 @@ struct Launch {
   size_t shared_bytes = 0;  // dynamic
   cudaStream_t stream = nullptr;
   bool dependent = false;  // DeviceProfile::dependent_launch
+  int cluster_z = 1;       // CTAs of a thread block cluster, neighbours along z; divides grid.z
 };
 
 // Dynamic shared memory that a CTA gets without asking: of 48 KB, what static memory can be counted on to leave.
@@ -56,16 +57,25 @@ template <typename... Params, typename... Args>
     const cudaError_t code = allow_shared_bytes(reinterpret_cast<const void*>(kernel), how.shared_bytes);
     if (code != cudaSuccess) return code;
   }
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attribute.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchAttribute attributes[2]{};
+  unsigned n_attributes = 0;
+  if (how.dependent) {
+    cudaLaunchAttribute& attribute = attributes[n_attributes++];
+    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attribute.val.programmaticStreamSerializationAllowed = 1;
+  }
+  if (how.cluster_z > 1) {
+    cudaLaunchAttribute& attribute = attributes[n_attributes++];
+    attribute.id = cudaLaunchAttributeClusterDimension;
+    attribute.val.clusterDim = {1, 1, static_cast<unsigned>(how.cluster_z)};
+  }
   cudaLaunchConfig_t config{};
   config.gridDim = how.grid;
   config.blockDim = how.block;
   config.dynamicSmemBytes = how.shared_bytes;
   config.stream = how.stream;
-  config.attrs = &attribute;
-  config.numAttrs = how.dependent ? 1 : 0;
+  config.attrs = attributes;
+  config.numAttrs = n_attributes;
   return cudaLaunchKernelEx(&config, kernel, static_cast<Params>(std::forward<Args>(args))...);
 }
 

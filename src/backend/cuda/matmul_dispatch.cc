@@ -71,7 +71,10 @@ bool run_wide(QuantType type, const MmaShape& shape, MmaParams& params, const Ma
               const DeviceProfile& profile, cudaStream_t stream) {
   if (profile.wide_min_tokens == 0 || shape.n_tokens < profile.wide_min_tokens) return false;
   const TypeKernels& kernels = type_kernels(type);
-  const WidePlan plan = plan_wide(shape, kernels.tile_bytes, {workspace.partial_elems, workspace.n_counters}, profile);
+  const ClusterRoom room =
+      profile.wide_cluster > 1 ? cluster_room(profile.shared_bytes_per_block - kWideStaticBytes) : ClusterRoom{};
+  const WidePlan plan =
+      plan_wide(shape, kernels.tile_bytes, {workspace.partial_elems, workspace.n_counters}, room, profile);
   if (plan.tokens == 0) return false;
   params.warps_m_log2 = plan.warps_m_log2;
   params.wide = plan.shape;
@@ -80,7 +83,8 @@ bool run_wide(QuantType type, const MmaShape& shape, MmaParams& params, const Ma
                    .block = dim3(kWideThreads),
                    .shared_bytes = static_cast<size_t>(plan.shared_bytes),
                    .stream = stream,
-                   .dependent = profile.dependent_launch};
+                   .dependent = profile.dependent_launch,
+                   .cluster_z = std::max(plan.shape.cluster, 1)};
   const CUtensorMap x = map_activations(params.x, params.n_tokens, params.x_stride, plan.tokens);
   SPATE_CUDA(kernels.wide(plan.tokens, params, x, how),
              "wide product of {} tokens with {} panels of {} x {} tiles of {}", shape.n_tokens, shape.n_slots,

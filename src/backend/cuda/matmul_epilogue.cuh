@@ -60,7 +60,8 @@ __device__ __forceinline__ void prepare_token_factors(const MmaParams& p, int fi
     if (p.next.x != nullptr) factors.next_scale[(first + t) % kMaxCtaTokens] = __ldcg(p.next.scale + first + t);
   }
   if (p.norm.squares == nullptr) return;
-  const bool keeps_scale = blockIdx.y == 0 && blockIdx.z == 0;  // of CTAs with the same tokens one is enough
+  // Of CTAs with the same tokens one is enough.
+  const bool keeps_scale = blockIdx.y == 0 && (blockIdx.z == 0 || p.wide.cluster > 0);
   const int lane = thread % kLanes, n_vecs = squares_stride(p.n_cols) / 4;
   const uint32_t mask = 0xffffffffu >> (32 - kLanes) << (thread % 32 / kLanes * kLanes);
   for (int t = thread / kLanes; t < n; t += n_threads / kLanes) {
@@ -157,6 +158,11 @@ __device__ __forceinline__ void store_sums(const MmaParams& p, const RowShare& s
   }
 }
 
+// An approximate quotient: float16 has no room for its last places.
+__device__ __forceinline__ float swiglu_of(float gate, float up) {
+  return __fdividef(gate, 1.0f + __expf(-gate)) * up * kFfScale;
+}
+
 // Where the SwiGLU of one row goes, by token.
 struct SwiGluRow {
   bool exists;
@@ -173,9 +179,7 @@ struct SwiGluRow {
 
   __device__ void store(int token, float gate_sum, float up_sum) const {
     const float factor = token_factors().of_sums[token % kMaxCtaTokens];
-    const float gate = gate_sum * gate_factor * factor, up = up_sum * up_factor * factor;
-    // An approximate quotient: float16 has no room for its last places.
-    ff[token * stride] = __float2half_rn(__fdividef(gate, 1.0f + __expf(-gate)) * up * kFfScale);
+    ff[token * stride] = __float2half_rn(swiglu_of(gate_sum * gate_factor * factor, up_sum * up_factor * factor));
   }
 };
 

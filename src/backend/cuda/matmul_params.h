@@ -34,6 +34,9 @@ struct StreamShape {
 struct WideShape {
   int x_stages = 0;       // of activations
   int weight_stages = 0;  // of each warp's weights
+  // CTAs that share K, a cluster along z: each adds up and writes the sums of a share of the tokens, all of them where
+  // it is 1. 0: CTAs that share K do it by MmaParams::partials.
+  int cluster = 0;
 };
 
 struct MmaParams {

@@ -175,10 +175,9 @@ namespace {
 
 // As many stages as fit: weights first, which come from far.
 bool fit_rings(WidePlan& plan, int tile_bytes, const DeviceProfile& profile) {
-  constexpr int kStaticBytes = 2048;  // at most, of the kernel's own
   const int warps_m = 1 << plan.warps_m_log2, warps_k = kWideWarps / warps_m;
   const int exchange = exchange_bytes(plan.tokens / 8, 1, warps_m, kWideWarps);
-  const int room = profile.shared_bytes_per_block - kStaticBytes - kWideAlignment;
+  const int room = profile.shared_bytes_per_block - kWideStaticBytes - kWideAlignment;
   if (exchange > room) return false;
   for (const auto& [weight_stages, least_x] : {std::pair(4, 4), std::pair(3, 3), std::pair(2, 2)}) {
     plan.shape.weight_stages = weight_stages;
@@ -193,23 +192,34 @@ bool fit_rings(WidePlan& plan, int tile_bytes, const DeviceProfile& profile) {
 }
 
 // About how many cycles a product takes, wave by wave. The figures are fitted to an H200's (docs/performance.md).
-double wide_cycles(const WidePlan& plan, const MmaShape& shape, int tile_bytes, const DeviceProfile& profile) {
+double wide_cycles(const WidePlan& plan, const MmaShape& shape, int tile_bytes, const ClusterRoom& room,
+                   const DeviceProfile& profile) {
   constexpr double kDecode = 2600, kToken = 34;     // of a round of 16 tiles: by the vector units, and of each token
   constexpr double kL2Bytes = 24, kMostBytes = 32;  // that an SM gets a cycle when all ask, and when few do
   constexpr double kStartAndEnd = 5500, kFixUp = 4000;
+  // By estimate: two barriers of a cluster, and what an SM gets a cycle from the others' shared memory.
+  constexpr double kClusterFixUp = 1500, kClusterBytes = 16;
   const int warps_m = 1 << plan.warps_m_log2, warps_k = kWideWarps / warps_m;
   const int ctas = plan.slot_groups * plan.token_groups * plan.split_k;
   const double bytes = std::min(kMostBytes, kL2Bytes * std::max(1.0, static_cast<double>(profile.n_sms) / ctas));
   const double weights = kWideWarps * tile_bytes, activations = warps_k * plan.tokens * kTokenTileBytes;
   const double round = std::max(kDecode + kToken * plan.tokens, (weights + activations) / bytes);
   double cta = ceil_div(ceil_div(shape.n_k_tiles, plan.split_k), warps_k) * round + kStartAndEnd;
-  if (plan.split_k > 1) cta += kFixUp + plan.split_k * 4.0 * plan.tokens * warps_m * kTileRows / bytes;
+  const double sums_bytes = 4.0 * plan.tokens * warps_m * kTileRows;
+  if (plan.shape.cluster > 1) {
+    cta += kClusterFixUp + sums_bytes / kClusterBytes;
+    return ceil_div(plan.slot_groups * plan.token_groups, room.clusters[plan.shape.cluster]) * cta;
+  }
+  if (plan.split_k > 1) cta += kFixUp + plan.split_k * sums_bytes / bytes;
   return ceil_div(ctas, profile.n_sms) * cta;
 }
 
 }  // namespace
 
-WidePlan plan_wide(const MmaShape& shape, int tile_bytes, const MmaMemory& memory, const DeviceProfile& profile) {
+WidePlan plan_wide(const MmaShape& shape, int tile_bytes, const MmaMemory& memory, const ClusterRoom& room,
+                   const DeviceProfile& profile) {
+  const bool clusters = profile.wide_cluster > 0;
+  const int most_splits = std::min(clusters ? profile.wide_cluster : 16, shape.n_k_tiles);
   WidePlan best;
   double least = 0;
   for (const int tokens : {32, 64, 128}) {
@@ -224,11 +234,14 @@ WidePlan plan_wide(const MmaShape& shape, int tile_bytes, const MmaMemory& memor
       if (!fit_rings(plan, tile_bytes, profile)) continue;
       const int tiles = plan.slot_groups * plan.token_groups;
       const int64_t cta_elems = int64_t{tokens} * kTileRows << warps_m_log2;
-      for (int split = 1; split <= std::min(16, shape.n_k_tiles); ++split) {
-        if (profile.mma_split_k != 0 && split != std::min(profile.mma_split_k, shape.n_k_tiles)) continue;
-        if (split > 1 && (tiles > memory.n_counters || tiles * split * cta_elems > memory.partial_elems)) break;
+      for (int split = 1; split <= most_splits; ++split) {
+        if (profile.mma_split_k != 0 && split != std::min(profile.mma_split_k, most_splits)) continue;
+        if (split > 1 && clusters && room.clusters[split] == 0) continue;
+        if (split > 1 && !clusters && (tiles > memory.n_counters || tiles * split * cta_elems > memory.partial_elems))
+          break;
         plan.split_k = split;
-        const double cycles = wide_cycles(plan, shape, tile_bytes, profile);
+        plan.shape.cluster = clusters ? split : 0;
+        const double cycles = wide_cycles(plan, shape, tile_bytes, room, profile);
         if (best.tokens != 0 && cycles >= least) continue;
         least = cycles;
         best = plan;

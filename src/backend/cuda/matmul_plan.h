@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "backend/cuda/cluster_room.h"
 #include "backend/cuda/device_profile.h"
 #include "backend/cuda/matmul_kernels.h"
 
@@ -56,7 +57,9 @@ struct WidePlan {
   int shared_bytes = 0;
 };
 
-WidePlan plan_wide(const MmaShape& shape, int tile_bytes, const MmaMemory& memory, const DeviceProfile& profile);
+// room: what clusters the device runs, where profile.wide_cluster asks for them.
+WidePlan plan_wide(const MmaShape& shape, int tile_bytes, const MmaMemory& memory, const ClusterRoom& room,
+                   const DeviceProfile& profile);
 
 // Enough for every plan of products of up to max_slots panels.
 MmaMemory mma_memory(int max_slots, const DeviceProfile& profile);

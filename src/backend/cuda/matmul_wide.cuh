@@ -7,7 +7,7 @@
 //   the first of them before the kernel's predecessor has ended;
 // - one more warp fills a ring of activations, half a tile's columns at a time, by tensor copies that swizzle them;
 // - products are asynchronous: while one runs, the warp decodes for the next.
-// K may besides be cut between CTAs, as in matmul_mma.cuh.
+// K may besides be cut between CTAs, as in matmul_mma.cuh or between those of a cluster (matmul_wide_epilogue.cuh).
 #pragma once
 
 #include <cuda.h>
@@ -15,6 +15,7 @@
 #include "backend/cuda/bulk_copy.cuh"
 #include "backend/cuda/matmul_mma.cuh"
 #include "backend/cuda/matmul_wide.h"
+#include "backend/cuda/matmul_wide_epilogue.cuh"
 #include "backend/cuda/wgmma.cuh"
 
 namespace spate::cuda {
@@ -231,6 +232,7 @@ __global__ void __launch_bounds__(kWideThreads, 1)
                    .stage_bytes = at.x_stage};
   const uint32_t nowhere = base + at.barriers + 8 * (2 * p.wide.x_stages + kWideWarps * p.wide.weight_stages);
   if (threadIdx.x == 32 * kWideWarps) {
+    prefetch_map(&x_map);
     x.init();
     barrier_init(nowhere, kWideWarps);
   }
@@ -249,8 +251,9 @@ __global__ void __launch_bounds__(kWideThreads, 1)
                            p.wide.weight_stages, panel + int64_t{place.first_tile + place.warp_k} * Tile::kBytes,
                            place.warp_tiles(), place.warps_k);
   wait_for_predecessor();
-  prepare_token_factors<8>(p, place.first_token, min(p.n_tokens - place.first_token, kTokens), threadIdx.x,
-                           32 * kWideWarps);
+  const int n_tokens = min(p.n_tokens - place.first_token, kTokens);
+  const TokenShare share = p.wide.cluster > 0 ? TokenShare::of(n_tokens) : TokenShare{0, n_tokens};
+  prepare_token_factors<8>(p, place.first_token + share.begin, share.end - share.begin, threadIdx.x, 32 * kWideWarps);
   Sums<kTokens / 8, 1> sums;
   if (place.warp_tiles() > 0) {
     multiply_wide<Tile, kTokens>(weights, x, place.warp_tiles(), place.warp_k, nowhere, sums);
@@ -259,6 +262,10 @@ __global__ void __launch_bounds__(kWideThreads, 1)
   }
   const int n_rounds = (place.n_tiles + place.warps_k - 1) / place.warps_k;
   if (place.warp_tiles() < n_rounds) skip_activations(x);
+  if (p.wide.cluster > 0) {
+    WideEpilogue<kTokens>(p, place, reinterpret_cast<float*>(shared)).run(sums);
+    return;
+  }
   finish_tile<kTokens / 8, 1, kWideWarps>(p, reinterpret_cast<float*>(shared), place.first_slot, place.first_token,
                                           place.tile_index(), sums, place.warp_m, place.warp_k);
 #endif

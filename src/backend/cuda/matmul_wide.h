@@ -15,7 +15,8 @@ static_assert(kWideWarps * kWideManyRegisters + 4 * kWideFewRegisters <= kWideTh
 inline constexpr int kWideBoxCols = 64;  // of activations that a tensor copy brings: rows of 128 bytes
 inline constexpr int kWideBoxes = 2;     // of a stage and tile
 inline constexpr int kWideStageCols = kWideBoxes * kWideBoxCols;
-inline constexpr int kWideAlignment = 1024;  // of the activations in shared memory
+inline constexpr int kWideStaticBytes = 2048;  // of shared memory at most, of the kernel's own
+inline constexpr int kWideAlignment = 1024;    // of the activations in shared memory
 
 // A warp's weights come by tiles; those of 8 KB by halves, which lie one behind the other.
 SPATE_HD constexpr int wide_chunks_per_tile(int tile_bytes) {

@@ -148,6 +148,88 @@ TEST(StreamInt8Plan, EveryShape_FitsOrIsRefused) {
   EXPECT_GT(n_planned, n_refused);
 }
 
+// Of 132 SMs in GPCs of 16 and 18.
+constexpr ClusterRoom kH200Room = {{0, 132, 66, 40, 32, 24, 18, 16, 16}};
+
+// Every product of 17 tokens and more on an H200 has a plan that fits, for tiles of every type's size, whether CTAs
+// that share K do so through memory or in clusters.
+void expect_wide_plans_fit(const DeviceProfile& profile, const ClusterRoom& room) {
+  for (const auto& [d_model, d_ff] : {std::pair(896, 4864), std::pair(1536, 8960), std::pair(4096, 14336),
+                                      std::pair(8192, 28672), std::pair(16384, 53248)}) {
+    const int vocab = 262144, max_slots = vocab / kTileRows;
+    const MmaMemory memory = mma_memory(max_slots, profile);
+    const MmaShape products[] = {{0, 3 * d_model / kTileRows, (d_model + 255) / kTileCols, false},
+                                 {0, d_model / kTileRows, (d_ff + 255) / kTileCols, false},
+                                 {0, 2 * d_ff / kTileRows, (d_model + 255) / kTileCols, true},
+                                 {0, max_slots, (d_model + 255) / kTileCols, false},
+                                 {0, 1, 1, false}};
+    for (MmaShape shape : products) {
+      for (const int tile_bytes : {1344, 2304, 3360, 4352, 8192}) {
+        for (const int n_tokens : {17, 32, 33, 64, 65, 128, 129, 300, 767, 2048}) {
+          shape.n_tokens = n_tokens;
+          const WidePlan plan = plan_wide(shape, tile_bytes, memory, room, profile);
+          SCOPED_TRACE(::testing::Message() << shape.n_slots << " panels, " << shape.n_k_tiles << " K tiles of "
+                                            << tile_bytes << " bytes, " << n_tokens << " tokens");
+          ASSERT_NE(plan.tokens, 0);
+          const int warps_m = 1 << plan.warps_m_log2, ctas = plan.slot_groups * plan.token_groups;
+          ASSERT_GE(plan.slot_groups * warps_m, shape.n_slots);
+          ASSERT_GE(plan.token_groups * plan.tokens, n_tokens);
+          ASSERT_TRUE(plan.split_k >= 1 && plan.split_k <= shape.n_k_tiles) << plan.split_k;
+          ASSERT_TRUE(plan.shape.x_stages >= 2 && plan.shape.weight_stages >= 2);
+          const WideLayout at = WideLayout::of(plan.shape, plan.tokens, kWideWarps / warps_m, tile_bytes);
+          ASSERT_GE(plan.shared_bytes, at.n_bytes + kWideAlignment);
+          ASSERT_LE(plan.shared_bytes, profile.shared_bytes_per_block);
+          if (profile.wide_cluster > 0) {
+            ASSERT_EQ(plan.shape.cluster, plan.split_k);
+            ASSERT_LE(plan.split_k, profile.wide_cluster);
+            ASSERT_GT(room.clusters[plan.split_k], 0);
+            continue;
+          }
+          ASSERT_EQ(plan.shape.cluster, 0);
+          if (plan.split_k == 1) continue;
+          ASSERT_LE(ctas, memory.n_counters);
+          ASSERT_LE(int64_t{ctas} * plan.split_k * plan.tokens * warps_m * kTileRows, memory.partial_elems);
+        }
+      }
+    }
+  }
+}
+
+TEST(WidePlan, EveryModel_FitsTheMemoryThatItWasPromised) {
+  DeviceProfile profile = device(132, 227 << 10);
+  profile.wide_min_tokens = 17;
+  expect_wide_plans_fit(profile, {});
+}
+
+TEST(WidePlan, EveryModel_FitsInClusters) {
+  DeviceProfile profile = device(132, 227 << 10);
+  profile.wide_min_tokens = 17;
+  for (profile.wide_cluster = 1; profile.wide_cluster <= kMaxCluster; ++profile.wide_cluster) {
+    expect_wide_plans_fit(profile, kH200Room);
+    ClusterRoom pairs;
+    pairs.clusters[1] = 132;
+    pairs.clusters[2] = 66;
+    expect_wide_plans_fit(profile, pairs);
+  }
+}
+
+// What finds no room at once waits for a place: as many rounds of tiles again.
+TEST(WidePlan, Clusters_AreNoMoreThanThereIsRoomFor) {
+  DeviceProfile profile = device(132, 227 << 10);
+  profile.wide_min_tokens = 17;
+  profile.wide_cluster = kMaxCluster;
+  const MmaMemory memory = mma_memory(1 << 14, profile);
+  for (const int n_tokens : {32, 64, 128}) {
+    for (const MmaShape& shape : {MmaShape{n_tokens, 256, 16, false}, MmaShape{n_tokens, 384, 16, false},
+                                  MmaShape{n_tokens, 256, 56, false}, MmaShape{n_tokens, 96, 35, false}}) {
+      const WidePlan plan = plan_wide(shape, 2304, memory, kH200Room, profile);
+      EXPECT_GE(plan.split_k, 1);
+      EXPECT_LE(plan.slot_groups * plan.token_groups, kH200Room.clusters[plan.split_k])
+          << shape.n_slots << " panels, " << n_tokens << " tokens";
+    }
+  }
+}
+
 // Of an 8B model on an H200 every SM has work, and its warps equal shares of it.
 TEST(StreamInt8Plan, AnEightBillionModel_OnAnH200) {
   DeviceProfile profile = device(132, 227 << 10);

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <gtest/gtest.h>
 
+#include "backend/cuda/cluster_room.h"
+
 #include "matmul_fixture.h"
 
 namespace spate::cuda::testing {
@@ -195,6 +197,44 @@ TEST_P(MatmulTypes, EveryWideCut_IsTheSum) {
         const Activations x = make_activations(n_tokens, w.n_cols, 24);
         ASSERT_NO_FATAL_FAILURE(expect_product({&w}, x, n_tokens, Epilogue::kStore));
       }
+    }
+  }
+}
+
+// CTAs of clusters of every size, that share K of a tile each and of several, and tokens of which each writes some or
+// none; panels of gate that fill a CTA and others.
+TEST_P(MatmulTypes, EveryWideCluster_IsTheSum) {
+  if (profile_.wide_min_tokens == 0) GTEST_SKIP() << "no wgmma on " << profile_.name;
+  profile_.wide_cluster = kMaxCluster;
+  const int n_cols = 2048 + 256;
+  const Matrix w = make_matrix(GetParam(), 272, n_cols, 23), gate = make_matrix(GetParam(), 150, n_cols, 24),
+               up = make_matrix(GetParam(), 150, n_cols, 25);
+  for (const int warps_m : {4, 8, 16}) {
+    for (const int split_k : {1, 2, 3, 5, 8}) {
+      profile_.mma_warps_m = warps_m;
+      profile_.mma_split_k = split_k;
+      for (const int n_tokens : {17, 33, 66, 131}) {
+        if (n_tokens == 131 && (split_k != 8 || warps_m != 8)) continue;  // three tokens for eight CTAs
+        SCOPED_TRACE(::testing::Message()
+                     << warps_m << " warps of rows, clusters of " << split_k << ", " << n_tokens << " tokens");
+        const Activations x = make_activations(n_tokens, n_cols, 26);
+        ASSERT_NO_FATAL_FAILURE(expect_product({&w}, x, n_tokens, split_k == 2 ? Epilogue::kAdd : Epilogue::kStore));
+        ASSERT_NO_FATAL_FAILURE(expect_swiglu(gate, up, x, n_tokens));
+      }
+    }
+  }
+}
+
+// The table's own cuts, in clusters of up to each size.
+TEST_P(MatmulTypes, PlannedWideClusters_AreTheSum) {
+  if (profile_.wide_min_tokens == 0) GTEST_SKIP() << "no wgmma on " << profile_.name;
+  const Matrix w = make_matrix(GetParam(), 400, 2048, 27);
+  for (profile_.wide_cluster = 1; profile_.wide_cluster <= kMaxCluster; ++profile_.wide_cluster) {
+    for (const int n_tokens : {20, 64, 150}) {
+      SCOPED_TRACE(::testing::Message() << "clusters of up to " << profile_.wide_cluster << ", " << n_tokens
+                                        << " tokens");
+      const Activations x = make_activations(n_tokens, w.n_cols, 28);
+      ASSERT_NO_FATAL_FAILURE(expect_product({&w}, x, n_tokens, Epilogue::kStore));
     }
   }
 }

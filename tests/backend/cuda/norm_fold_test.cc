@@ -4,6 +4,8 @@
 
 #include <limits>
 
+#include "backend/cuda/cluster_room.h"
+
 #include "matmul_fixture.h"
 
 namespace spate::cuda::testing {
@@ -278,6 +280,27 @@ TEST_P(NormFoldTest, AdditionOfAnySplit_LeavesActivationsAndSquares) {
         const Activations x = make_activations(n_tokens, w.n_cols, 5);
         Residual residual(n_tokens, w.n_rows, 1, 1, 6);
         ASSERT_NO_FATAL_FAILURE(add(w, x, 1, n_tokens, residual));
+      }
+    }
+}
+
+// By clusters of CTAs that share out the tokens.
+TEST_P(NormFoldTest, AdditionThenProductsByAnyCluster_AreTheNormsBetween) {
+  if (profile_.wide_min_tokens == 0) GTEST_SKIP() << "no wgmma on " << profile_.name;
+  profile_.wide_cluster = kMaxCluster;
+  const int d_model = 1280;
+  const Matrix out = make_matrix(GetParam(), d_model, 2048, 42), q = make_matrix(GetParam(), 72, d_model, 43);
+  for (const int warps_m : {0, 4, 8, 16})
+    for (const int split_k : {0, 1, 3, 8}) {
+      profile_.mma_warps_m = warps_m;
+      profile_.mma_split_k = split_k;
+      for (const int n_tokens : {19, 40, 65}) {
+        SCOPED_TRACE(::testing::Message()
+                     << warps_m << " warps of rows, clusters of " << split_k << ", " << n_tokens << " tokens");
+        const Activations x = make_activations(n_tokens, out.n_cols, 44);
+        Residual residual(n_tokens, d_model, 1, 1, 45);
+        ASSERT_NO_FATAL_FAILURE(add(out, x, 1, n_tokens, residual));
+        ASSERT_NO_FATAL_FAILURE(expect_normalised({&q}, n_tokens, residual));
       }
     }
 }
