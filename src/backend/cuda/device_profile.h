@@ -25,7 +25,8 @@ struct DeviceProfile {
   int stream_int8_tokens = 0;     // up to here, at most 1, quantised types by such CTAs as int8 (matmul_stream_int8.h)
   int stream_int8_warps = 16;     // that multiply in such a CTA, at most
   int wide_min_tokens = 0;        // from here on by matmul_wide.cuh (wgmma: capability 9.0 alone); 0: never
-  int wide_cluster = 0;           // there, CTAs of a cluster that share K, at most 8; 0: they do it through memory
+  bool wide_pairs = false;        // there, parts of two types in one launch
+  int wide_cluster = 0;           // there, CTAs of a cluster that share K, at most 8; 0: they share it through memory
   int gemm_min_tokens = 256;      // from here on: decoded once, then cuBLASLt
   int fused_norm_tokens = 2;      // up to here, and below that: RMSNorm is folded into the products around it; 0: never
   int split_k_ctas_per_sm = 2;    // K is shared between CTAs until about this many run on each SM

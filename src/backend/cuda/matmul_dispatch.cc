@@ -66,16 +66,44 @@ bool run_stream(QuantType first, QuantType second, const MmaShape& shape, MmaPar
   return true;
 }
 
-// By matmul_wide.cuh, where it can be.
-bool run_wide(QuantType type, const MmaShape& shape, MmaParams& params, const MatmulWorkspace& workspace,
-              const DeviceProfile& profile, cudaStream_t stream) {
-  if (profile.wide_min_tokens == 0 || shape.n_tokens < profile.wide_min_tokens) return false;
-  const TypeKernels& kernels = type_kernels(type);
+bool takes_wide(int n_tokens, const DeviceProfile& profile) {
+  return profile.wide_min_tokens > 0 && n_tokens >= profile.wide_min_tokens;
+}
+
+// Whether parts of these types can share a launch of matmul_wide.cuh.
+bool takes_wide_pair(QuantType first, QuantType second, int n_tokens, const DeviceProfile& profile) {
+  // Who asks for CTAs of fewer rows than those have asks for other kernels.
+  return profile.wide_pairs && takes_wide(n_tokens, profile) && n_tokens <= kWidePairTokens &&
+         (profile.mma_warps_m == 0 || profile.mma_warps_m >= 4) && wide_pair_kernel(first, second) != nullptr;
+}
+
+// No CTA has slots of two types: those of the second begin where a CTA's do, and the slots before them that have no
+// panel are counted to the last part of the first type.
+void align_second_type(MmaParams& params, int warps_m) {
+  int padding = 0;
+  for (int i = 0; i < params.n_parts; ++i) {
+    MatmulPart& part = params.parts[i];
+    if (i + 1 < params.n_parts && params.parts[i + 1].second && !part.second)
+      padding = (warps_m - part.panel_end % warps_m) % warps_m;
+    part.panel_end += padding;
+  }
+  params.n_slots += padding;
+}
+
+// By matmul_wide.cuh, where it can be. Of parts of type `first` and, behind them, of type `second`.
+bool run_wide(QuantType first, QuantType second, const MmaShape& shape, MmaParams& params,
+              const MatmulWorkspace& workspace, const DeviceProfile& profile, cudaStream_t stream) {
+  const bool is_pair = params.parts[params.n_parts - 1].second;
+  if (is_pair ? !takes_wide_pair(first, second, shape.n_tokens, profile) : !takes_wide(shape.n_tokens, profile))
+    return false;
+  WideTypes types{shape.n_slots, std::max(type_kernels(first).tile_bytes, type_kernels(second).tile_bytes)};
+  for (int i = params.n_parts - 1; i > 0 && params.parts[i].second; --i)
+    types.first_slots = params.parts[i - 1].panel_end;
   const ClusterRoom room =
       profile.wide_cluster > 1 ? cluster_room(profile.shared_bytes_per_block - kWideStaticBytes) : ClusterRoom{};
-  const WidePlan plan =
-      plan_wide(shape, kernels.tile_bytes, {workspace.partial_elems, workspace.n_counters}, room, profile);
+  const WidePlan plan = plan_wide(shape, types, {workspace.partial_elems, workspace.n_counters}, room, profile);
   if (plan.tokens == 0) return false;
+  align_second_type(params, 1 << plan.warps_m_log2);
   params.warps_m_log2 = plan.warps_m_log2;
   params.wide = plan.shape;
   const Launch how{.grid = dim3(static_cast<unsigned>(plan.token_groups), static_cast<unsigned>(plan.slot_groups),
@@ -86,9 +114,9 @@ bool run_wide(QuantType type, const MmaShape& shape, MmaParams& params, const Ma
                    .dependent = profile.dependent_launch,
                    .cluster_z = std::max(plan.shape.cluster, 1)};
   const CUtensorMap x = map_activations(params.x, params.n_tokens, params.x_stride, plan.tokens);
-  SPATE_CUDA(kernels.wide(plan.tokens, params, x, how),
-             "wide product of {} tokens with {} panels of {} x {} tiles of {}", shape.n_tokens, shape.n_slots,
-             kTileRows, shape.n_k_tiles, quant_name(type));
+  const auto kernel = is_pair ? wide_pair_kernel(first, second) : type_kernels(first).wide;
+  SPATE_CUDA(kernel(plan.tokens, params, x, how), "wide product of {} tokens with {} panels of {} x {} tiles of {}",
+             shape.n_tokens, shape.n_slots, kTileRows, shape.n_k_tiles, quant_name(first));
   return true;
 }
 
@@ -134,7 +162,10 @@ void run_mma(const MatmulArgs& args, int first, int end, int column, int n_token
   const PackedMatrix& last = args.parts[end - 1];
   if (run_stream(matrix.type, same_kernels(matrix, last) ? matrix.type : last.type, shape, params, profile, stream))
     return;
-  if (same_kernels(matrix, last) && run_wide(matrix.type, shape, params, workspace, profile, stream)) return;
+  if (run_wide(matrix.type, last.type, shape, params, workspace, profile, stream)) return;
+  SPATE_CHECK(same_kernels(matrix, last) || n_tokens <= tier_shape(MmaTier::k8Tokens).tokens,
+              "a product of {} tokens with parts of {} and of {}", n_tokens, quant_name(matrix.type),
+              quant_name(last.type));
   const MmaPlan plan = plan_mma(shape, {workspace.partial_elems, workspace.n_counters}, profile);
   SPATE_CHECK(plan.counters() <= workspace.n_counters && plan.partial_elems() <= workspace.partial_elems,
               "{} counters and {} sums for a product of {} tokens that needs {} and {}", workspace.n_counters,
@@ -152,15 +183,16 @@ void run_mma(const MatmulArgs& args, int first, int end, int column, int n_token
              matrix.n_cols, quant_name(matrix.type));
 }
 
-// One past the last part that shares a launch with part `first`: those of its type; for few tokens also, behind them,
-// those of a type with which it has a kernel.
-int launch_end(const MatmulArgs& args, int first, int n_tokens) {
+// One past the last part that shares a launch with part `first`: those of its type; and behind them, for some numbers
+// of tokens, those of a type with which it has a kernel.
+int launch_end(const MatmulArgs& args, int first, int n_tokens, const DeviceProfile& profile) {
   const PackedMatrix& a = args.parts[first];
   int end = first + 1;
   while (end < args.n_parts && same_kernels(a, args.parts[end])) ++end;
-  if (n_tokens > tier_shape(MmaTier::k8Tokens).tokens || end == args.n_parts) return end;
+  if (end == args.n_parts) return end;
   const PackedMatrix& b = args.parts[end];
-  if (pair_kernel(a.type, b.type) == nullptr) return end;
+  const bool few = n_tokens <= tier_shape(MmaTier::k8Tokens).tokens && pair_kernel(a.type, b.type) != nullptr;
+  if (!few && !takes_wide_pair(a.type, b.type, n_tokens, profile)) return end;
   while (end < args.n_parts && same_kernels(b, args.parts[end])) ++end;
   return end;
 }
@@ -312,7 +344,7 @@ void matmul(const MatmulArgs& args, int n_tokens, const MatmulWorkspace& workspa
   }
   int column = 0;
   for (int first = 0; first < args.n_parts;) {
-    const int end = launch_end(args, first, n_tokens);
+    const int end = launch_end(args, first, n_tokens, profile);
     run_mma(args, first, end, column, n_tokens, workspace, profile, stream);
     for (; first < end; ++first) column += args.parts[first].n_rows;
   }

@@ -35,7 +35,8 @@ constexpr MmaTierShape tier_shape(MmaTier tier) {
 struct TypeKernels {
   int tile_bytes;
   cudaError_t (*mma)(MmaTier tier, const MmaParams& params, const Launch& how);
-  // By matmul_wide.cuh, n_tokens (32, 64 or 128) a CTA; x: as map_activations() maps params.x with boxes of so many.
+  // By matmul_wide.cuh, n_tokens (16, 32, 64 or 128) a CTA; x: as map_activations() maps params.x with boxes of so
+  // many.
   cudaError_t (*wide)(int n_tokens, const MmaParams& params, const CUtensorMap& x, const Launch& how);
   // Decodes panels [first_panel, first_panel + n_panels) to out[16 n_panels, 256 n_k_tiles], columns in the
   // activations' order (k_position).
@@ -57,6 +58,9 @@ const TypeKernels& type_kernels(QuantType type);
 // side by side.
 using PairKernel = cudaError_t (*)(const MmaParams& params, const Launch& how);
 PairKernel pair_kernel(QuantType first, QuantType second);
+// The same for up to kWidePairTokens tokens by matmul_wide.cuh, 32 or 64 a CTA; there are kernels of the same pairs.
+using WidePairKernel = cudaError_t (*)(int n_tokens, const MmaParams& params, const CUtensorMap& x, const Launch& how);
+WidePairKernel wide_pair_kernel(QuantType first, QuantType second);
 
 template <QuantType>
 TypeKernels make_type_kernels();  // defined and instantiated in matmul_*.cu

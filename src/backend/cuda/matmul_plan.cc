@@ -216,21 +216,26 @@ double wide_cycles(const WidePlan& plan, const MmaShape& shape, int tile_bytes, 
 
 }  // namespace
 
-WidePlan plan_wide(const MmaShape& shape, int tile_bytes, const MmaMemory& memory, const ClusterRoom& room,
+WidePlan plan_wide(const MmaShape& shape, const WideTypes& types, const MmaMemory& memory, const ClusterRoom& room,
                    const DeviceProfile& profile) {
-  const bool clusters = profile.wide_cluster > 0;
-  const int most_splits = std::min(clusters ? profile.wide_cluster : 16, shape.n_k_tiles);
+  const int tile_bytes = types.tile_bytes, second_slots = shape.n_slots - types.first_slots;
   WidePlan best;
   double least = 0;
-  for (const int tokens : {32, 64, 128}) {
-    if (tokens > 32 && tokens / 2 >= shape.n_tokens) break;
+  for (const int tokens : {16, 32, 64, 128}) {
+    // More than one group of 16 would decode again for each; and what there is no kernel for.
+    if (tokens == 16 && (shape.n_tokens > 16 || second_slots > 0)) continue;
+    if (tokens > 64 && second_slots > 0) break;
+    if (tokens > (second_slots > 0 ? 32 : 16) && tokens / 2 >= shape.n_tokens) break;
+    const bool clusters = profile.wide_cluster > 0 && tokens <= kWideClusterTokens;
+    const int most_splits = std::min(clusters ? profile.wide_cluster : 16, shape.n_k_tiles);
     for (const int warps_m_log2 : {2, 3, 4}) {
       if (profile.mma_warps_m != 0 && profile.mma_warps_m != 1 << warps_m_log2) continue;
-      WidePlan plan{.tokens = tokens,
-                    .warps_m_log2 = warps_m_log2,
-                    .slot_groups = ceil_div(shape.n_slots, 1 << warps_m_log2),
-                    .token_groups = ceil_div(shape.n_tokens, tokens),
-                    .shape = {}};
+      WidePlan plan{
+          .tokens = tokens,
+          .warps_m_log2 = warps_m_log2,
+          .slot_groups = ceil_div(types.first_slots, 1 << warps_m_log2) + ceil_div(second_slots, 1 << warps_m_log2),
+          .token_groups = ceil_div(shape.n_tokens, tokens),
+          .shape = {}};
       if (!fit_rings(plan, tile_bytes, profile)) continue;
       const int tiles = plan.slot_groups * plan.token_groups;
       const int64_t cta_elems = int64_t{tokens} * kTileRows << warps_m_log2;

@@ -48,9 +48,15 @@ StreamPlan plan_stream(const MmaShape& shape, int tile_bytes, bool two_types, co
 // The same of matmul_stream_int8.h.
 StreamPlan plan_stream_int8(const MmaShape& shape, int tile_bytes, bool two_types, const DeviceProfile& profile);
 
+// What a product by matmul_wide.cuh is of, besides its shape.
+struct WideTypes {
+  int first_slots;  // panels of the first type; all of them where it is the only one
+  int tile_bytes;   // of the larger tiles
+};
+
 // A product by matmul_wide.cuh. tokens 0: not by it; no stages of its rings fit into shared memory.
 struct WidePlan {
-  int tokens = 0;  // of a CTA: 32, 64 or 128
+  int tokens = 0;  // of a CTA: 16, 32, 64 or 128; of two types 32 or 64
   int warps_m_log2 = 0;
   int slot_groups = 0, token_groups = 0, split_k = 0;
   WideShape shape;
@@ -58,7 +64,7 @@ struct WidePlan {
 };
 
 // room: what clusters the device runs, where profile.wide_cluster asks for them.
-WidePlan plan_wide(const MmaShape& shape, int tile_bytes, const MmaMemory& memory, const ClusterRoom& room,
+WidePlan plan_wide(const MmaShape& shape, const WideTypes& types, const MmaMemory& memory, const ClusterRoom& room,
                    const DeviceProfile& profile);
 
 // Enough for every plan of products of up to max_slots panels.

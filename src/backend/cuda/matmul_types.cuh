@@ -116,9 +116,18 @@ cudaError_t launch_mma(MmaTier tier, const MmaParams& params, const Launch& how)
 
 template <class Tile>
 cudaError_t launch_wide(int n_tokens, const MmaParams& params, const CUtensorMap& x, const Launch& how) {
-  const auto kernel = n_tokens == 32   ? matmul_wide_kernel<Tile, 32>
-                      : n_tokens == 64 ? matmul_wide_kernel<Tile, 64>
-                                       : matmul_wide_kernel<Tile, 128>;
+  const auto kernel = n_tokens == 16   ? matmul_wide_kernel<Tile, Tile, 16>
+                      : n_tokens == 32 ? matmul_wide_kernel<Tile, Tile, 32>
+                      : n_tokens == 64 ? matmul_wide_kernel<Tile, Tile, 64>
+                                       : matmul_wide_kernel<Tile, Tile, 128>;
+  return launch(how, kernel, params, x);
+}
+
+// Of parts of two formats.
+template <class Tile, class SecondTile>
+cudaError_t launch_wide_pair(int n_tokens, const MmaParams& params, const CUtensorMap& x, const Launch& how) {
+  const auto kernel =
+      n_tokens == 32 ? matmul_wide_kernel<Tile, SecondTile, 32> : matmul_wide_kernel<Tile, SecondTile, 64>;
   return launch(how, kernel, params, x);
 }
 

@@ -1,4 +1,4 @@
-// The product of 17 to some hundred tokens with quantised weights, for devices with wgmma (compute capability 9.0):
+// The product of 9 to some hundred tokens with quantised weights, for devices with wgmma (compute capability 9.0):
 // weights as A, decoded to float16 in registers as everywhere (tile_codes.h), activations as B in shared memory.
 //
 // A CTA has 16 warps that multiply, four warpgroups: 2^warps_m_log2 warps take different panels of 16 rows, the others
@@ -11,6 +11,7 @@
 #pragma once
 
 #include <cuda.h>
+#include <type_traits>
 
 #include "backend/cuda/bulk_copy.cuh"
 #include "backend/cuda/matmul_mma.cuh"
@@ -33,97 +34,129 @@ class WeightRing {
   // from: the warp's first tile, of n_tiles. All lanes of the warp.
   __device__ WeightRing(std::byte* ring, uint32_t barriers, int n_stages, const std::byte* from, int n_tiles,
                         int warps_k)
-      : ring_(ring),
-        barriers_(barriers),
+      : chunk_(ring),
+        barrier_(barriers),
+        last_barrier_(barriers + 8 * (n_stages - 1)),
         n_stages_(n_stages),
         from_(from),
-        tile_step_(int64_t{warps_k} * Tile::kBytes),
-        left_(n_tiles * kPerTile) {
+        tile_step_(warps_k * Tile::kBytes) {
     if (threadIdx.x % 32 == 0) {
-      for (int i = 0; i < n_stages; ++i) barrier_init(barriers_ + 8 * i, 1);
+      for (int i = 0; i < n_stages; ++i) barrier_init(barriers + 8 * i, 1);
       publish_barriers();
     }
     __syncwarp();
-    for (int i = 0; i < n_stages; ++i) fill(i);
+    for (int i = 0; i < min(n_stages, n_tiles * kPerTile); ++i) {
+      fill();
+      next();
+    }
+    if (n_stages > n_tiles * kPerTile) {
+      chunk_ = ring;
+      barrier_ = barriers;
+    }
+    phase_ = 0;
   }
 
   // The current chunk, once it has come.
   __device__ const std::byte* wait() const {
-    barrier_wait(barriers_ + 8 * stage_, phase_);
-    return ring_ + stage_ * kBytes;
+    barrier_wait(barrier_, phase_);
+    return chunk_;
   }
 
-  // The warp has read the current chunk: its place goes to the next one that has none yet.
-  __device__ void advance() {
+  // The warp has read the current chunk, which n_left more follow: its place goes to the next one that has none yet.
+  __device__ void advance(int n_left) {
     __syncwarp();
-    fill(stage_);
-    if (++stage_ == n_stages_) {
-      stage_ = 0;
+    if (n_left >= n_stages_) fill();
+    next();
+  }
+
+ private:
+  __device__ void fill() {
+    if (threadIdx.x % 32 == 0) copy_bulk(shared_address(chunk_), from_, kBytes, barrier_);
+    if constexpr (kPerTile == 1) {
+      from_ += tile_step_;
+    } else {
+      from_ += is_second_ ? tile_step_ - kBytes : kBytes;
+      is_second_ = !is_second_;
+    }
+  }
+  __device__ void next() {
+    chunk_ += kBytes;
+    barrier_ += 8;
+    if (barrier_ > last_barrier_) {
+      chunk_ -= n_stages_ * kBytes;
+      barrier_ -= 8 * n_stages_;
       phase_ ^= 1;
     }
   }
 
- private:
-  __device__ void fill(int stage) {
-    if (left_ == 0) return;
-    if (threadIdx.x % 32 == 0) copy_bulk(shared_address(ring_) + stage * kBytes, from_, kBytes, barriers_ + 8 * stage);
-    --left_;
-    from_ += kPerTile == 1 || left_ % kPerTile == 0 ? tile_step_ - (kPerTile - 1) * kBytes : kBytes;
-  }
-
-  std::byte* ring_;
-  uint32_t barriers_;
+  std::byte* chunk_;  // the current one
+  uint32_t barrier_, last_barrier_, phase_ = 0;
   int n_stages_;
-  const std::byte* from_;
-  int64_t tile_step_;
-  int left_;  // chunks not asked for yet
-  int stage_ = 0;
-  uint32_t phase_ = 0;
+  const std::byte* from_;  // the next one to ask for
+  int tile_step_;
+  bool is_second_ = false;  // of its tile
 };
 
 // The ring of activations: a stage has half a tile's columns of kTokens tokens, of each of the warps_k tiles that are
 // multiplied beside each other.
 struct ActivationRing {
-  uint32_t at, full, empty;  // shared addresses: the first stage, barriers of all stages
+  uint32_t at, barriers;  // shared addresses: the first stage; the barriers of full stages, then those of empty ones
   int n_stages, stage_bytes;
-  int stage = 0;
-  uint32_t phase = 0;
 
   __device__ void init() const {
     for (int i = 0; i < n_stages; ++i) {
-      barrier_init(full + 8 * i, 1);
-      barrier_init(empty + 8 * i, kWideWarps);
+      barrier_init(barriers + 8 * i, 1);
+      barrier_init(barriers + 8 * (n_stages + i), kWideWarps);
     }
     publish_barriers();
   }
-  __device__ void wait() const { barrier_wait(full + 8 * stage, phase); }
-  // The barrier of the current stage that tells that a warp has read it; goes on to the next.
-  __device__ uint32_t leave() {
-    const uint32_t left = empty + 8 * stage;
-    if (++stage == n_stages) {
-      stage = 0;
+};
+
+// Where a warp stands in it.
+struct ActivationPlace {
+  uint32_t at;  // the warp's part of the current stage
+  uint32_t full, last_full, phase = 0;
+  int n_stages, stage_bytes;
+
+  __device__ ActivationPlace(const ActivationRing& ring, int offset)
+      : at(ring.at + offset),
+        full(ring.barriers),
+        last_full(ring.barriers + 8 * (ring.n_stages - 1)),
+        n_stages(ring.n_stages),
+        stage_bytes(ring.stage_bytes) {}
+
+  __device__ void wait() const { barrier_wait(full, phase); }
+  // The barrier of the current stage that tells that warps have read it.
+  __device__ uint32_t empty() const { return full + 8 * n_stages; }
+  __device__ void next() {
+    at += stage_bytes;
+    full += 8;
+    if (full > last_full) {
+      at -= n_stages * stage_bytes;
+      full -= 8 * n_stages;
       phase ^= 1;
     }
-    return left;
   }
 };
 
 // The warp that fills the ring; one lane.
 template <int kTokens>
-__device__ __forceinline__ void send_activations(const CUtensorMap& map, const CtaPlace& place, ActivationRing ring) {
+__device__ __forceinline__ void send_activations(const CUtensorMap& map, const CtaPlace& place,
+                                                 const ActivationRing& ring) {
   constexpr int kBoxBytes = kTokens * kWideBoxCols * 2;
+  ActivationPlace stage(ring, 0);
   for (int first = 0; first < place.n_tiles; first += place.warps_k) {
     const int n = min(place.warps_k, place.n_tiles - first);
     for (int column = 0; column < kTileCols; column += kWideStageCols) {
-      barrier_wait(ring.empty + 8 * ring.stage, ring.phase ^ 1);
-      const uint32_t full = ring.full + 8 * ring.stage;
-      uint32_t to = ring.at + ring.stage * ring.stage_bytes;
+      barrier_wait(stage.empty(), stage.phase ^ 1);
+      const uint32_t full = stage.full;
+      uint32_t to = stage.at;
       barrier_expect(full, n * kWideBoxes * kBoxBytes);
       for (int i = 0; i < n * kWideBoxes; ++i, to += kBoxBytes)
         copy_box(to, &map,
                  (place.first_tile + first + i / kWideBoxes) * kTileCols + column + i % kWideBoxes * kWideBoxCols,
                  place.first_token, full);
-      ring.leave();
+      stage.next();
     }
   }
 }
@@ -131,13 +164,11 @@ __device__ __forceinline__ void send_activations(const CUtensorMap& map, const C
 // A multiplying warp's work, of at least one tile; warpgroups stay together, as their warps have the same number of
 // tiles. Leaves x behind the activations that it read. nowhere: a barrier that nobody waits for.
 template <class Tile, int kTokens>
-__device__ __forceinline__ void multiply_wide(WeightRing<Tile>& weights, ActivationRing& x, int n_tiles, int warp_k,
+__device__ __forceinline__ void multiply_wide(WeightRing<Tile>& weights, ActivationPlace& x, int n_tiles,
                                               uint32_t nowhere, Sums<kTokens / 8, 1>& sums) {
   // Groups of 32 columns whose products are under way together: the more the fewer waits, as registers allow.
   constexpr int kGroup = kTokens <= 32 ? 4 : kTokens <= 64 ? 2 : 1, kBoxBytes = kTokens * kWideBoxCols * 2;
-  const uint32_t own_x = x.at + warp_k * kWideBoxes * kBoxBytes;
   const int lane = threadIdx.x % 32;
-  int add = 0;
   uint32_t read = nowhere;  // the barrier of the stage that the products under way read
   // Half h of a tile, its columns 32 c to 32 (c + kGroup).
   const auto group = [&]<int h, int first>(const typename Tile::Regs& regs, const Factors(&factors)[2], uint32_t b) {
@@ -157,9 +188,8 @@ __device__ __forceinline__ void multiply_wide(WeightRing<Tile>& weights, Activat
     for (int i = 0; i < kGroup; ++i) {
       const int c = first + i;
       const uint32_t at = b + (c / 2 * kBoxBytes / 16 + c % 2 * 2 * kDescribed16Columns);
-      multiply_async(sums.of[0], w[i][0][0], w[i][1][0], w[i][0][1], w[i][1][1], at, add);
-      multiply_async(sums.of[0], w[i][0][2], w[i][1][2], w[i][0][3], w[i][1][3], at + kDescribed16Columns, 1);
-      add = 1;
+      multiply_async(sums.of[0], w[i][0][0], w[i][1][0], w[i][0][1], w[i][1][1], at);
+      multiply_async(sums.of[0], w[i][0][2], w[i][1][2], w[i][0][3], w[i][1][3], at + kDescribed16Columns);
     }
     close_products();
     wait_products<1>();
@@ -169,7 +199,7 @@ __device__ __forceinline__ void multiply_wide(WeightRing<Tile>& weights, Activat
     const typename Tile::Regs regs = Tile::load(cursor);
     const Factors factors[2] = {Tile::template factors<h, 0>(regs), Tile::template factors<h, 1>(regs)};
     x.wait();
-    const uint32_t b = describe_b(own_x + x.stage * x.stage_bytes);
+    const uint32_t b = describe_b(x.at);
     group.template operator()<h, 0>(regs, factors, b);
     if (lane == 0) barrier_arrive(read);
     if constexpr (kGroup == 1) group.template operator()<h, 1>(regs, factors, b);
@@ -180,7 +210,8 @@ __device__ __forceinline__ void multiply_wide(WeightRing<Tile>& weights, Activat
       group.template operator()<h, 2>(rest, factors, b);
       if constexpr (kGroup == 1) group.template operator()<h, 3>(rest, factors, b);
     }
-    read = x.leave();
+    read = x.empty();
+    x.next();
   };
   int left = n_tiles;
   do {
@@ -188,12 +219,12 @@ __device__ __forceinline__ void multiply_wide(WeightRing<Tile>& weights, Activat
       const std::byte* tile = weights.wait();
       half.template operator()<0>(tile);
       half.template operator()<1>(tile);
-      weights.advance();
+      weights.advance(left - 1);
     } else {
       // A half by itself looks like the first of a tile.
       for (int h = 0; h < 2; ++h) {
         half.template operator()<0>(weights.wait());
-        weights.advance();
+        weights.advance(2 * left - 1 - h);
       }
     }
   } while (--left > 0);
@@ -202,20 +233,60 @@ __device__ __forceinline__ void multiply_wide(WeightRing<Tile>& weights, Activat
 }
 
 // Passes over the activations of a round of tiles in which the warp has none.
-__device__ __forceinline__ void skip_activations(ActivationRing& x) {
+__device__ __forceinline__ void skip_activations(ActivationPlace& x) {
   for (int column = 0; column < kTileCols; column += kWideStageCols) {
     x.wait();
-    const uint32_t left = x.leave();
-    if (threadIdx.x % 32 == 0) barrier_arrive(left);
+    if (threadIdx.x % 32 == 0) barrier_arrive(x.empty());
+    x.next();
   }
 }
 
 #endif  // SPATE_HAS_WGMMA
 
+#if SPATE_HAS_WGMMA
+
+// Where a warp's panel is. What lies behind the last slot, or between parts of two types, does what a panel that exists
+// does, for the warpgroup's sake; it is never written.
+__device__ __forceinline__ const std::byte* wide_panel(const MmaParams& p, int slot, int tile_bytes) {
+  const SlotPlace place = slot_place(p, min(slot, p.n_slots - 1));
+  const MatmulPart& part = p.parts[place.part];
+  const int panel = min(place.panel, (part.n_rows - 1) / kTileRows);
+  return part.tiles + int64_t{panel} * p.n_k_tiles * tile_bytes;
+}
+
+// A multiplying warp's way through the kernel up to its sums, for the format of its CTA. at: where the
+// host laid out the rings; that of activations has its barriers.
 template <class Tile, int kTokens>
+__device__ __forceinline__ void multiply_cta(const MmaParams& p, const CtaPlace& place, const WideLayout& at, int warp,
+                                             std::byte* shared, const ActivationRing& ring, uint32_t nowhere,
+                                             Sums<kTokens / 8, 1>& sums) {
+  const std::byte* panel = wide_panel(p, place.first_slot + place.warp_m, Tile::kBytes);
+  WeightRing<Tile> weights(shared + at.weights + warp * at.weights_of_warp,
+                           ring.barriers + 8 * (2 * p.wide.x_stages + warp * p.wide.weight_stages),
+                           p.wide.weight_stages, panel + int64_t{place.first_tile + place.warp_k} * Tile::kBytes,
+                           place.warp_tiles(), place.warps_k);
+  wait_for_predecessor();
+  const int n_tokens = min(p.n_tokens - place.first_token, kTokens);
+  const TokenShare share =
+      kTokens <= kWideClusterTokens && p.wide.cluster > 0 ? TokenShare::of(n_tokens) : TokenShare{0, n_tokens};
+  prepare_token_factors<8>(p, place.first_token + share.begin, share.end - share.begin, threadIdx.x, 32 * kWideWarps);
+  sums = {};
+  ActivationPlace x(ring, place.warp_k * kWideBoxes * kTokens * kWideBoxCols * 2);
+  if (place.warp_tiles() > 0) multiply_wide<Tile, kTokens>(weights, x, place.warp_tiles(), nowhere, sums);
+  const int n_rounds = (place.n_tiles + place.warps_k - 1) / place.warps_k;
+  if (place.warp_tiles() < n_rounds) skip_activations(x);
+}
+
+#endif  // SPATE_HAS_WGMMA
+
+// Parts of two formats: each CTA's slots are of one (MatmulPart::second).
+template <class Tile, class SecondTile, int kTokens>
 __global__ void __launch_bounds__(kWideThreads, 1)
     matmul_wide_kernel(const __grid_constant__ MmaParams p, const __grid_constant__ CUtensorMap x_map) {
 #if SPATE_HAS_WGMMA
+  constexpr int kTileBytes = Tile::kBytes > SecondTile::kBytes ? Tile::kBytes : SecondTile::kBytes;
+  static_assert(wide_chunks_per_tile(kTileBytes) == wide_chunks_per_tile(Tile::kBytes) &&
+                wide_chunks_per_tile(kTileBytes) == wide_chunks_per_tile(SecondTile::kBytes));
   extern __shared__ __align__(1024) std::byte unaligned[];
   release_successor();
   std::byte* shared = unaligned + (-shared_address(unaligned) & (kWideAlignment - 1));
@@ -223,13 +294,10 @@ __global__ void __launch_bounds__(kWideThreads, 1)
   // tokens it then runs out of registers.
   const int own_warp = threadIdx.x / 32, warp = kTokens <= 64 ? __shfl_sync(0xffffffff, own_warp, 0) : own_warp;
   const CtaPlace place(p, kTokens, 1, warp, kWideWarpsLog2);
-  const WideLayout at = WideLayout::of(p.wide, kTokens, place.warps_k, Tile::kBytes);
+  const WideLayout at = WideLayout::of(p.wide, kTokens, place.warps_k, kTileBytes);
   const uint32_t base = shared_address(shared);
-  ActivationRing x{.at = base,
-                   .full = base + at.barriers,
-                   .empty = base + at.barriers + 8 * p.wide.x_stages,
-                   .n_stages = p.wide.x_stages,
-                   .stage_bytes = at.x_stage};
+  const ActivationRing x{
+      .at = base, .barriers = base + at.barriers, .n_stages = p.wide.x_stages, .stage_bytes = at.x_stage};
   const uint32_t nowhere = base + at.barriers + 8 * (2 * p.wide.x_stages + kWideWarps * p.wide.weight_stages);
   if (threadIdx.x == 32 * kWideWarps) {
     prefetch_map(&x_map);
@@ -244,30 +312,21 @@ __global__ void __launch_bounds__(kWideThreads, 1)
     return;
   }
   take_registers<kWideManyRegisters>();
-  // Warps behind the last slot do what the last one's does, for the warpgroup's sake; it is never written.
-  const std::byte* panel = slot_tiles(p, min(place.first_slot + place.warp_m, p.n_slots - 1), Tile::kBytes);
-  WeightRing<Tile> weights(shared + at.weights + warp * at.weights_of_warp,
-                           base + at.barriers + 8 * (2 * p.wide.x_stages + warp * p.wide.weight_stages),
-                           p.wide.weight_stages, panel + int64_t{place.first_tile + place.warp_k} * Tile::kBytes,
-                           place.warp_tiles(), place.warps_k);
-  wait_for_predecessor();
-  const int n_tokens = min(p.n_tokens - place.first_token, kTokens);
-  const TokenShare share = p.wide.cluster > 0 ? TokenShare::of(n_tokens) : TokenShare{0, n_tokens};
-  prepare_token_factors<8>(p, place.first_token + share.begin, share.end - share.begin, threadIdx.x, 32 * kWideWarps);
   Sums<kTokens / 8, 1> sums;
-  if (place.warp_tiles() > 0) {
-    multiply_wide<Tile, kTokens>(weights, x, place.warp_tiles(), place.warp_k, nowhere, sums);
+  if (!std::is_same_v<Tile, SecondTile> && p.parts[slot_place(p, place.first_slot).part].second) {
+    multiply_cta<SecondTile, kTokens>(p, place, at, warp, shared, x, nowhere, sums);
   } else {
-    sums = {};
+    multiply_cta<Tile, kTokens>(p, place, at, warp, shared, x, nowhere, sums);
   }
-  const int n_rounds = (place.n_tiles + place.warps_k - 1) / place.warps_k;
-  if (place.warp_tiles() < n_rounds) skip_activations(x);
-  if (p.wide.cluster > 0) {
-    WideEpilogue<kTokens>(p, place, reinterpret_cast<float*>(shared)).run(sums);
-    return;
+  auto* exchange = reinterpret_cast<float*>(shared);
+  if constexpr (kTokens <= kWideClusterTokens) {
+    if (p.wide.cluster > 0) {
+      WideEpilogue<kTokens>(p, place, exchange).run(sums);
+      return;
+    }
   }
-  finish_tile<kTokens / 8, 1, kWideWarps>(p, reinterpret_cast<float*>(shared), place.first_slot, place.first_token,
-                                          place.tile_index(), sums, place.warp_m, place.warp_k);
+  finish_tile<kTokens / 8, 1, kWideWarps>(p, exchange, place.first_slot, place.first_token, place.tile_index(), sums,
+                                          place.warp_m, place.warp_k);
 #endif
 }
 

@@ -53,41 +53,51 @@ __device__ __forceinline__ void wait_products() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(n_open) : "memory");
 }
 
-// sums[64 x 8 kOctets] = a[64 x 16] b[16 x 8 kOctets], added to what they are unless add is 0.
+// sums[64 x 8 kOctets] += a[64 x 16] b[16 x 8 kOctets]
 #define SPATE_SUM(o) "+f"(sums[o][0]), "+f"(sums[o][1]), "+f"(sums[o][2]), "+f"(sums[o][3])
 #define SPATE_SUMS4(o) SPATE_SUM(o), SPATE_SUM(o + 1), SPATE_SUM(o + 2), SPATE_SUM(o + 3)
 
-__device__ __forceinline__ void multiply_async(float (&sums)[4][4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
-                                               uint32_t b, int add) {
+__device__ __forceinline__ void multiply_async(float (&sums)[2][4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
+                                               uint32_t b) {
   asm volatile(
-      "{.reg .pred add; .reg .b64 b; setp.ne.s32 add, %21, 0; mov.b64 b, {%20, 0x40000040};\n"
+      "{.reg .b64 b; mov.b64 b, {%12, 0x40000040};\n"
+      "wgmma.mma_async.sync.aligned.m64n16k16.f32.f16.f16 {%0, %1, %2, %3, %4, %5, %6, %7}, {%8, %9, %10, %11}, b, "
+      "1, 1, 1, 0;}"
+      : SPATE_SUM(0), SPATE_SUM(1)
+      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b));
+}
+
+__device__ __forceinline__ void multiply_async(float (&sums)[4][4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
+                                               uint32_t b) {
+  asm volatile(
+      "{.reg .b64 b; mov.b64 b, {%20, 0x40000040};\n"
       "wgmma.mma_async.sync.aligned.m64n32k16.f32.f16.f16 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, "
-      "%14, %15}, {%16, %17, %18, %19}, b, add, 1, 1, 0;}"
+      "%14, %15}, {%16, %17, %18, %19}, b, 1, 1, 1, 0;}"
       : SPATE_SUMS4(0)
-      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b), "r"(add));
+      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b));
 }
 
 __device__ __forceinline__ void multiply_async(float (&sums)[8][4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
-                                               uint32_t b, int add) {
+                                               uint32_t b) {
   asm volatile(
-      "{.reg .pred add; .reg .b64 b; setp.ne.s32 add, %37, 0; mov.b64 b, {%36, 0x40000040};\n"
+      "{.reg .b64 b; mov.b64 b, {%36, 0x40000040};\n"
       "wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, "
       "%14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, {%32, %33, %34, "
-      "%35}, b, add, 1, 1, 0;}"
+      "%35}, b, 1, 1, 1, 0;}"
       : SPATE_SUMS4(0), SPATE_SUMS4(4)
-      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b), "r"(add));
+      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b));
 }
 
 __device__ __forceinline__ void multiply_async(float (&sums)[16][4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
-                                               uint32_t b, int add) {
+                                               uint32_t b) {
   asm volatile(
-      "{.reg .pred add; .reg .b64 b; setp.ne.s32 add, %69, 0; mov.b64 b, {%68, 0x40000040};\n"
+      "{.reg .b64 b; mov.b64 b, {%68, 0x40000040};\n"
       "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, "
       "%13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, "
       "%35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, "
-      "%57, %58, %59, %60, %61, %62, %63}, {%64, %65, %66, %67}, b, add, 1, 1, 0;}"
+      "%57, %58, %59, %60, %61, %62, %63}, {%64, %65, %66, %67}, b, 1, 1, 1, 0;}"
       : SPATE_SUMS4(0), SPATE_SUMS4(4), SPATE_SUMS4(8), SPATE_SUMS4(12)
-      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b), "r"(add));
+      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b));
 }
 
 #undef SPATE_SUMS4

@@ -165,12 +165,12 @@ void expect_wide_plans_fit(const DeviceProfile& profile, const ClusterRoom& room
                                  {0, 1, 1, false}};
     for (MmaShape shape : products) {
       for (const int tile_bytes : {1344, 2304, 3360, 4352, 8192}) {
-        for (const int n_tokens : {17, 32, 33, 64, 65, 128, 129, 300, 767, 2048}) {
+        for (const int n_tokens : {9, 16, 17, 32, 33, 64, 65, 128, 129, 300, 767, 2048}) {
           shape.n_tokens = n_tokens;
-          const WidePlan plan = plan_wide(shape, tile_bytes, memory, room, profile);
+          const WidePlan plan = plan_wide(shape, {shape.n_slots, tile_bytes}, memory, room, profile);
           SCOPED_TRACE(::testing::Message() << shape.n_slots << " panels, " << shape.n_k_tiles << " K tiles of "
                                             << tile_bytes << " bytes, " << n_tokens << " tokens");
-          ASSERT_NE(plan.tokens, 0);
+          ASSERT_TRUE(n_tokens <= 16 ? plan.tokens == 16 : plan.tokens >= 32) << plan.tokens;
           const int warps_m = 1 << plan.warps_m_log2, ctas = plan.slot_groups * plan.token_groups;
           ASSERT_GE(plan.slot_groups * warps_m, shape.n_slots);
           ASSERT_GE(plan.token_groups * plan.tokens, n_tokens);
@@ -179,7 +179,7 @@ void expect_wide_plans_fit(const DeviceProfile& profile, const ClusterRoom& room
           const WideLayout at = WideLayout::of(plan.shape, plan.tokens, kWideWarps / warps_m, tile_bytes);
           ASSERT_GE(plan.shared_bytes, at.n_bytes + kWideAlignment);
           ASSERT_LE(plan.shared_bytes, profile.shared_bytes_per_block);
-          if (profile.wide_cluster > 0) {
+          if (profile.wide_cluster > 0 && plan.tokens <= kWideClusterTokens) {
             ASSERT_EQ(plan.shape.cluster, plan.split_k);
             ASSERT_LE(plan.split_k, profile.wide_cluster);
             ASSERT_GT(room.clusters[plan.split_k], 0);
@@ -213,16 +213,36 @@ TEST(WidePlan, EveryModel_FitsInClusters) {
   }
 }
 
+// CTAs of two types: each has slots of one.
+TEST(WidePlan, TwoTypes_HaveCtasOfTheirOwn) {
+  DeviceProfile profile = device(132, 227 << 10);
+  profile.wide_min_tokens = 9;
+  const MmaMemory memory = mma_memory(1 << 14, profile);
+  for (const int cluster : {0, 1, 8}) {
+    profile.wide_cluster = cluster;
+    for (const int n_tokens : {9, 32, 33, kWidePairTokens}) {
+      for (const auto& [first, second] : {std::pair(320, 64), std::pair(1, 1), std::pair(112, 16), std::pair(5, 300)}) {
+        const MmaShape shape{n_tokens, first + second, 16, false};
+        const WidePlan plan = plan_wide(shape, {first, 3360}, memory, kH200Room, profile);
+        const int warps_m = 1 << plan.warps_m_log2;
+        EXPECT_TRUE(plan.tokens == 32 || plan.tokens == 64) << plan.tokens;
+        EXPECT_EQ(plan.slot_groups, (first + warps_m - 1) / warps_m + (second + warps_m - 1) / warps_m);
+        EXPECT_GE(plan.token_groups * plan.tokens, n_tokens);
+      }
+    }
+  }
+}
+
 // What finds no room at once waits for a place: as many rounds of tiles again.
 TEST(WidePlan, Clusters_AreNoMoreThanThereIsRoomFor) {
   DeviceProfile profile = device(132, 227 << 10);
   profile.wide_min_tokens = 17;
   profile.wide_cluster = kMaxCluster;
   const MmaMemory memory = mma_memory(1 << 14, profile);
-  for (const int n_tokens : {32, 64, 128}) {
+  for (const int n_tokens : {16, 32, 64}) {
     for (const MmaShape& shape : {MmaShape{n_tokens, 256, 16, false}, MmaShape{n_tokens, 384, 16, false},
                                   MmaShape{n_tokens, 256, 56, false}, MmaShape{n_tokens, 96, 35, false}}) {
-      const WidePlan plan = plan_wide(shape, 2304, memory, kH200Room, profile);
+      const WidePlan plan = plan_wide(shape, {shape.n_slots, 2304}, memory, kH200Room, profile);
       EXPECT_GE(plan.split_k, 1);
       EXPECT_LE(plan.slot_groups * plan.token_groups, kH200Room.clusters[plan.split_k])
           << shape.n_slots << " panels, " << n_tokens << " tokens";

@@ -139,6 +139,34 @@ TEST_P(MatmulTypes, BesideOtherTypes_EachPartIsItsOwn) {
     ASSERT_NO_FATAL_FAILURE(expect_swiglu(q, up, make_activations(n_tokens, 512, 13), n_tokens));
 }
 
+// Parts of two types that share a launch of matmul_wide.cuh: with panels that fill CTAs and that do not, of the last
+// part of the first type and of all; rows of K to each CTA of a cluster.
+TEST_P(MatmulTypes, BesideOtherTypesInOneWideLaunch_EachPartIsItsOwn) {
+  if (profile_.wide_min_tokens == 0) GTEST_SKIP() << "no wgmma on " << profile_.name;
+  profile_.wide_pairs = true;
+  profile_.wide_min_tokens = 9;
+  const int n_cols = 1024;
+  const Matrix q = make_matrix(GetParam(), 256, n_cols, 31), k = make_matrix(GetParam(), 33, n_cols, 32);
+  for (const QuantType other : {QuantType::kQ6_K, QuantType::kQ5_K, QuantType::kQ4_K, QuantType::kQ3_K}) {
+    if (other == GetParam()) continue;
+    const Matrix v = make_matrix(other, 150, n_cols, 33), w = make_matrix(other, 5, n_cols, 34);
+    for (const int warps_m : {0, 4, 8, 16}) {
+      for (const int cluster : {0, 3}) {
+        profile_.mma_warps_m = warps_m;
+        profile_.mma_split_k = profile_.wide_cluster = cluster;
+        for (const int n_tokens : {9, 30, 64, 65}) {
+          SCOPED_TRACE(::testing::Message() << warps_m << " warps of rows, clusters of " << cluster << ", " << n_tokens
+                                            << " tokens beside " << quant_name(other));
+          const Activations x = make_activations(n_tokens, n_cols, 35);
+          ASSERT_NO_FATAL_FAILURE(expect_product({&q, &k, &v}, x, n_tokens, Epilogue::kStore));
+          ASSERT_NO_FATAL_FAILURE(expect_product({&q, &w}, x, n_tokens, Epilogue::kStore));
+          ASSERT_NO_FATAL_FAILURE(expect_product({&k, &v, &w}, x, n_tokens, Epilogue::kAdd));
+        }
+      }
+    }
+  }
+}
+
 // Every split of rows and of K that --tune can ask for.
 TEST_P(MatmulTypes, EverySplit_IsTheSum) {
   const Matrix w = make_matrix(GetParam(), 300, 2048, 14);
@@ -186,6 +214,7 @@ TEST_P(MatmulTypes, ThroughCublas_IsTheSum) {
 // tiles for all warps), one group of tokens and several, full and not.
 TEST_P(MatmulTypes, EveryWideCut_IsTheSum) {
   if (profile_.wide_min_tokens == 0) GTEST_SKIP() << "no wgmma on " << profile_.name;
+  profile_.wide_min_tokens = 9;
   const Matrix w = make_matrix(GetParam(), 300, 2048 + 256, 23);
   for (const int warps_m : {4, 8, 16}) {
     for (const int split_k : {1, 3, 8}) {
@@ -206,6 +235,7 @@ TEST_P(MatmulTypes, EveryWideCut_IsTheSum) {
 TEST_P(MatmulTypes, EveryWideCluster_IsTheSum) {
   if (profile_.wide_min_tokens == 0) GTEST_SKIP() << "no wgmma on " << profile_.name;
   profile_.wide_cluster = kMaxCluster;
+  profile_.wide_min_tokens = 9;
   const int n_cols = 2048 + 256;
   const Matrix w = make_matrix(GetParam(), 272, n_cols, 23), gate = make_matrix(GetParam(), 150, n_cols, 24),
                up = make_matrix(GetParam(), 150, n_cols, 25);
@@ -213,7 +243,7 @@ TEST_P(MatmulTypes, EveryWideCluster_IsTheSum) {
     for (const int split_k : {1, 2, 3, 5, 8}) {
       profile_.mma_warps_m = warps_m;
       profile_.mma_split_k = split_k;
-      for (const int n_tokens : {17, 33, 66, 131}) {
+      for (const int n_tokens : {10, 17, 33, 66, 131}) {
         if (n_tokens == 131 && (split_k != 8 || warps_m != 8)) continue;  // three tokens for eight CTAs
         SCOPED_TRACE(::testing::Message()
                      << warps_m << " warps of rows, clusters of " << split_k << ", " << n_tokens << " tokens");
