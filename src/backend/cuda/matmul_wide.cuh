@@ -171,7 +171,7 @@ __device__ __forceinline__ void multiply_wide(WeightRing<Tile>& weights, Activat
   const int lane = threadIdx.x % 32;
   uint32_t read = nowhere;  // the barrier of the stage that the products under way read
   // Half h of a tile, its columns 32 c to 32 (c + kGroup).
-  const auto group = [&]<int h, int first>(const typename Tile::Regs& regs, const Factors(&factors)[2], uint32_t b) {
+  const auto group = [&]<int h, int first>(const typename Tile::Regs& regs, const Factors(&factors)[2], uint64_t b) {
     Half2Bits w[kGroup][2][4];
     const auto decode = [&]<int i>() {
       Tile::template weights<h, 0, first + i>(regs, factors[0], w[i][0]);
@@ -187,7 +187,7 @@ __device__ __forceinline__ void multiply_wide(WeightRing<Tile>& weights, Activat
 #pragma unroll
     for (int i = 0; i < kGroup; ++i) {
       const int c = first + i;
-      const uint32_t at = b + (c / 2 * kBoxBytes / 16 + c % 2 * 2 * kDescribed16Columns);
+      const uint64_t at = b + (c / 2 * kBoxBytes / 16 + c % 2 * 2 * kDescribed16Columns);
       multiply_async(sums.of[0], w[i][0][0], w[i][1][0], w[i][0][1], w[i][1][1], at);
       multiply_async(sums.of[0], w[i][0][2], w[i][1][2], w[i][0][3], w[i][1][3], at + kDescribed16Columns);
     }
@@ -199,7 +199,7 @@ __device__ __forceinline__ void multiply_wide(WeightRing<Tile>& weights, Activat
     const typename Tile::Regs regs = Tile::load(cursor);
     const Factors factors[2] = {Tile::template factors<h, 0>(regs), Tile::template factors<h, 1>(regs)};
     x.wait();
-    const uint32_t b = describe_b(x.at);
+    const uint64_t b = describe_b(x.at);
     group.template operator()<h, 0>(regs, factors, b);
     if (lane == 0) barrier_arrive(read);
     if constexpr (kGroup == 1) group.template operator()<h, 1>(regs, factors, b);

@@ -30,13 +30,13 @@ __device__ __forceinline__ void take_registers() {
 }
 
 // Describes B[n x 64] in shared memory: n rows (a multiple of 8) of 64 float16 each, 128 bytes apart, their 16-byte
-// chunks XORed with row & 7, from a multiple of 1024 on. The low word of a descriptor; a part of it is the address over
-// 16, so two more are the next 16 columns of K.
-__device__ __forceinline__ uint32_t describe_b(uint32_t address) {
+// chunks XORed with row & 7, from a multiple of 1024 on; octets of rows are 1024 bytes apart. A part of the low word is
+// the address over 16, so two more are the next 16 columns of K, and 64 bits are added to in one instruction.
+__device__ __forceinline__ uint64_t describe_b(uint32_t address) {
   constexpr uint32_t kUnused = 1 << 16;  // the leading dimension's stride, of layouts without this swizzle
-  return kUnused | (address >> 4 & 0x3fff);
+  constexpr uint64_t kSwizzled = 0x40000040;
+  return kSwizzled << 32 | kUnused | (address >> 4 & 0x3fff);
 }
-// The high word is 0x40000040: this swizzle, and 1024 bytes between octets of rows.
 inline constexpr int kDescribed16Columns = 2;
 
 // Orders what was written to registers before the products that read them.
@@ -58,46 +58,42 @@ __device__ __forceinline__ void wait_products() {
 #define SPATE_SUMS4(o) SPATE_SUM(o), SPATE_SUM(o + 1), SPATE_SUM(o + 2), SPATE_SUM(o + 3)
 
 __device__ __forceinline__ void multiply_async(float (&sums)[2][4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
-                                               uint32_t b) {
+                                               uint64_t b) {
   asm volatile(
-      "{.reg .b64 b; mov.b64 b, {%12, 0x40000040};\n"
-      "wgmma.mma_async.sync.aligned.m64n16k16.f32.f16.f16 {%0, %1, %2, %3, %4, %5, %6, %7}, {%8, %9, %10, %11}, b, "
-      "1, 1, 1, 0;}"
+      "wgmma.mma_async.sync.aligned.m64n16k16.f32.f16.f16 {%0, %1, %2, %3, %4, %5, %6, %7}, {%8, %9, %10, %11}, %12, "
+      "1, 1, 1, 0;"
       : SPATE_SUM(0), SPATE_SUM(1)
-      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b));
+      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "l"(b));
 }
 
 __device__ __forceinline__ void multiply_async(float (&sums)[4][4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
-                                               uint32_t b) {
+                                               uint64_t b) {
   asm volatile(
-      "{.reg .b64 b; mov.b64 b, {%20, 0x40000040};\n"
       "wgmma.mma_async.sync.aligned.m64n32k16.f32.f16.f16 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, "
-      "%14, %15}, {%16, %17, %18, %19}, b, 1, 1, 1, 0;}"
+      "%14, %15}, {%16, %17, %18, %19}, %20, 1, 1, 1, 0;"
       : SPATE_SUMS4(0)
-      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b));
+      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "l"(b));
 }
 
 __device__ __forceinline__ void multiply_async(float (&sums)[8][4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
-                                               uint32_t b) {
+                                               uint64_t b) {
   asm volatile(
-      "{.reg .b64 b; mov.b64 b, {%36, 0x40000040};\n"
       "wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, "
       "%14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, {%32, %33, %34, "
-      "%35}, b, 1, 1, 1, 0;}"
+      "%35}, %36, 1, 1, 1, 0;"
       : SPATE_SUMS4(0), SPATE_SUMS4(4)
-      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b));
+      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "l"(b));
 }
 
 __device__ __forceinline__ void multiply_async(float (&sums)[16][4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
-                                               uint32_t b) {
+                                               uint64_t b) {
   asm volatile(
-      "{.reg .b64 b; mov.b64 b, {%68, 0x40000040};\n"
       "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, "
       "%13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, "
       "%35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, "
-      "%57, %58, %59, %60, %61, %62, %63}, {%64, %65, %66, %67}, b, 1, 1, 1, 0;}"
+      "%57, %58, %59, %60, %61, %62, %63}, {%64, %65, %66, %67}, %68, 1, 1, 1, 0;"
       : SPATE_SUMS4(0), SPATE_SUMS4(4), SPATE_SUMS4(8), SPATE_SUMS4(12)
-      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b));
+      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "l"(b));
 }
 
 #undef SPATE_SUMS4
