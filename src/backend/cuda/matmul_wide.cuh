@@ -71,7 +71,7 @@ class WeightRing {
 
  private:
   __device__ void fill() {
-    if (threadIdx.x % 32 == 0) copy_bulk(shared_address(chunk_), from_, kBytes, barrier_);
+    if (elect_lane()) copy_bulk(shared_address(chunk_), from_, kBytes, barrier_);
     if constexpr (kPerTile == 1) {
       from_ += tile_step_;
     } else {
