@@ -50,12 +50,12 @@ class PageQueue {
         slots_(slots),
         barriers_(barriers),
         left_items_(span.end_item - span.first_item - 1),
-        left_pages_(span.end_page - span.first_page),
+        left_pages_(span.end_listed - span.first_listed),
         item_(p.work.items + span.first_item),
         kv_head_(span.kv_head),
         page_id_(span.page_ids[0]),
-        next_page_id_(span.page_ids[1]) {
-    if (left_pages_ > 0) next_ = item_->page_list + span.first_page + 2;
+        next_page_id_(span.page_ids[1]),
+        next_(span.first_listed + 2) {
     const int lane = threadIdx.x % 32;
     if (lane >> p.decode_slots_log2 <= 1) barrier_init(barriers_ + lane * 8, 1);
     publish_barriers();
@@ -131,7 +131,7 @@ class PageQueue {
   int left_items_, left_pages_;
   const AttentionItem* item_;
   int kv_head_, page_id_, next_page_id_;
-  int next_ = 0;  // where in the page lists the page after next_page_id_ stands
+  int next_;  // where in the page lists the page after next_page_id_ stands
 };
 
 // What warps that have pieces leave in shared memory, and the cluster reads: rows, then their maxima, then their sums.
@@ -406,8 +406,8 @@ __global__ void __launch_bounds__(32 * cluster_warps_limit(kType, kDim), 1)
     if (!is_first) notes->take(p.work.items[i], lane);
     const AttentionItem& item = notes->item;
     start_rows<kType, kDim, kRows>(p, item, lane, rows);
-    attend_pages<kType, kDim, kRows>(p, *notes, is_first ? span.first_page : item.first_page,
-                                     is_first ? span.end_page : item.end_page, lane, queue, rows);
+    attend_pages<kType, kDim, kRows>(p, *notes, is_first ? span.first_listed - item.page_list : item.first_page,
+                                     is_first ? span.end_listed - item.page_list : item.end_page, lane, queue, rows);
     if (span.n_pieces == 0) write_rows<kType, kDim, kRows>(p, item, lane, rows);
   }
   if (span.n_pieces > 0) PieceResult<kDim, kRows>::put(rows, lane, shared + warp * warp_bytes);

@@ -16,12 +16,13 @@ namespace spate::cuda {
 
 // What a warp reads: all it needs to ask for its first pages comes in one load.
 struct alignas(16) WarpSpan {
-  int32_t first_item, end_item;  // its items; equal: nothing to do
-  int32_t first_page, end_page;  // of the first item: the pages it takes. Of further items it takes all.
-  int32_t kv_head;               // of the first item
+  int32_t first_item, end_item;      // its items; equal: nothing to do
+  int32_t first_listed, end_listed;  // in the page lists: the pages of the first item that it takes. Of further items
+                                     // it takes all.
+  int32_t kv_head;                   // of the first item
   uint16_t piece, n_pieces;  // of its only item, whose pieces warps piece, piece + 1, ... of the cluster have, to be
                              // merged; n_pieces 0: the warp writes its items' results to the output by itself
-  int32_t page_ids[2];       // of pages first_page and first_page + 1
+  int32_t page_ids[2];       // of the first two of these pages
 };
 static_assert(sizeof(WarpSpan) == 32);
 

@@ -107,17 +107,16 @@ struct AttentionPlanner::Filling {
     }
     const int n_merged = place.n_pieces > 1 || n_parts > 1 ? place.n_pieces : 0;
     for (int piece = 0; piece < place.n_pieces; ++piece) {
-      const int first = item.first_page + part_begin(n_pages, piece, place.n_pieces);
-      const int end = item.first_page + part_begin(n_pages, piece + 1, place.n_pieces);
-      const int32_t* const list = &pages[item.page_list];
+      const int first = item.page_list + item.first_page + part_begin(n_pages, piece, place.n_pieces);
+      const int end = item.page_list + item.first_page + part_begin(n_pages, piece + 1, place.n_pieces);
       of_item[piece] = {.first_item = n_items - 1,
                         .end_item = n_items,
-                        .first_page = first,
-                        .end_page = end,
+                        .first_listed = first,
+                        .end_listed = end,
                         .kv_head = item.kv_head,
                         .piece = static_cast<uint16_t>(piece),
                         .n_pieces = static_cast<uint16_t>(n_merged),
-                        .page_ids = {list[first], list[std::min(first + 1, end - 1)]}};
+                        .page_ids = {pages[first], pages[std::min(first + 1, end - 1)]}};
     }
   }
 

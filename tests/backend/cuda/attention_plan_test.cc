@@ -305,7 +305,8 @@ class ClusterStep : public PlannedStep {
   int pages_of(const WarpSpan& span) const {
     int n = 0;
     for (int i = span.first_item; i < span.end_item; ++i)
-      n += i == span.first_item ? span.end_page - span.first_page : work.items[i].end_page - work.items[i].first_page;
+      n += i == span.first_item ? span.end_listed - span.first_listed
+                                : work.items[i].end_page - work.items[i].first_page;
     return n;
   }
   int most_pages_of_a_warp() const {
@@ -348,7 +349,7 @@ class ClusterStep : public PlannedStep {
         check_span(spans, w);
         if (::testing::Test::HasFatalFailure()) return;
         for (int i = span.first_item; i < span.end_item; ++i)
-          pages_read[i] += i == span.first_item ? span.end_page - span.first_page
+          pages_read[i] += i == span.first_item ? span.end_listed - span.first_listed
                                                 : work.items[i].end_page - work.items[i].first_page;
       }
     }
@@ -363,28 +364,29 @@ class ClusterStep : public PlannedStep {
     ASSERT_LE(span.end_item, static_cast<int>(decode().size()));
     const AttentionItem& item = work.items[span.first_item];
     ASSERT_EQ(span.kv_head, item.kv_head);
-    ASSERT_LT(span.first_page, span.end_page);
-    ASSERT_EQ(span.page_ids[0], pages[item.page_list + span.first_page]);
-    if (span.end_page - span.first_page > 1) {
-      ASSERT_EQ(span.page_ids[1], pages[item.page_list + span.first_page + 1]);
+    ASSERT_LT(span.first_listed, span.end_listed);
+    const int first_page = span.first_listed - item.page_list, end_page = span.end_listed - item.page_list;
+    ASSERT_EQ(span.page_ids[0], pages[span.first_listed]);
+    if (span.end_listed - span.first_listed > 1) {
+      ASSERT_EQ(span.page_ids[1], pages[span.first_listed + 1]);
     }
     if (span.n_pieces == 0) {  // whole items, whose results need no merging
-      ASSERT_EQ(span.first_page, item.first_page);
-      ASSERT_EQ(span.end_page, item.end_page);
+      ASSERT_EQ(first_page, item.first_page);
+      ASSERT_EQ(end_page, item.end_page);
       for (int i = span.first_item; i < span.end_item; ++i) ASSERT_EQ(work.items[i].n_parts, 1);
       return;
     }
     ASSERT_EQ(span.end_item, span.first_item + 1);
     ASSERT_TRUE(span.n_pieces > 1 || item.n_parts > 1);
     ASSERT_LE(w - span.piece + span.n_pieces, n_warps());
-    ASSERT_EQ(span.first_page == item.first_page, span.piece == 0);
-    ASSERT_EQ(span.end_page == item.end_page, span.piece + 1 == span.n_pieces);
+    ASSERT_EQ(first_page == item.first_page, span.piece == 0);
+    ASSERT_EQ(end_page == item.end_page, span.piece + 1 == span.n_pieces);
     if (span.piece == 0) return;
     const WarpSpan& before = spans[w - 1];
     ASSERT_EQ(before.first_item, span.first_item);
     ASSERT_EQ(before.piece + 1, span.piece);
     ASSERT_EQ(before.n_pieces, span.n_pieces);
-    ASSERT_EQ(before.end_page, span.first_page);
+    ASSERT_EQ(before.end_listed, span.first_listed);
   }
 
   int ctas_;
