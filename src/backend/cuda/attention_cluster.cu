@@ -231,7 +231,7 @@ __device__ __forceinline__ void attend_pages(const AttentionParams& p, const War
       __syncwarp();
     }
     float s[1][4][kRows / 4];
-    rows.scores(reader, keys, s[0]);
+    rows.template scores<WarpRows<kType, kDim, kRows / 4>::kQueriesStay ? kDim / 16 : 4>(reader, keys, s[0]);
     queue.give_back_keys(has_new);
     if (has_new) rows.mask(s[0], position, lane);
     rows.softmax(s, p.scale_log2);

@@ -189,13 +189,15 @@ struct WarpRows {
     }
   }
 
-  // s = q k^T for the page's 32 tokens.
+  // s = q k^T for the page's 32 tokens. kUnrolled: steps at once; where queries are read again for each page, all of
+  // them on their way together may take more registers than there are.
+  template <int kUnrolled = kDim / 16>
   __device__ __forceinline__ void scores(const PlaneReader<kType, kDim>& reader, uint32_t keys, float (&s)[4][kRegs]) {
 #pragma unroll
     for (int tile = 0; tile < 4; ++tile)
 #pragma unroll
       for (int r = 0; r < kRegs; ++r) s[tile][r] = 0;
-#pragma unroll
+#pragma unroll kUnrolled
     for (int step = 0; step < kDim / 16; ++step) {
       if constexpr (!kQueriesStay) load_query(step, q[0]);
       uint32_t b[4][2];
