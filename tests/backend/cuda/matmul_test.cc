@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "backend/cuda/cluster_room.h"
+#include "backend/cuda/matmul_kernels.h"
 
 #include "matmul_fixture.h"
 
@@ -145,16 +146,16 @@ TEST_P(MatmulTypes, BesideOtherTypesInOneWideLaunch_EachPartIsItsOwn) {
   if (profile_.wide_min_tokens == 0) GTEST_SKIP() << "no wgmma on " << profile_.name;
   profile_.wide_pairs = true;
   profile_.wide_min_tokens = 9;
-  const int n_cols = 1024;
+  const int n_cols = 768;
   const Matrix q = make_matrix(GetParam(), 256, n_cols, 31), k = make_matrix(GetParam(), 33, n_cols, 32);
   for (const QuantType other : {QuantType::kQ6_K, QuantType::kQ5_K, QuantType::kQ4_K, QuantType::kQ3_K}) {
-    if (other == GetParam()) continue;
+    if (wide_pair_kernel(GetParam(), other) == nullptr) continue;
     const Matrix v = make_matrix(other, 150, n_cols, 33), w = make_matrix(other, 5, n_cols, 34);
     for (const int warps_m : {0, 4, 8, 16}) {
       for (const int cluster : {0, 3}) {
         profile_.mma_warps_m = warps_m;
         profile_.mma_split_k = profile_.wide_cluster = cluster;
-        for (const int n_tokens : {9, 30, 64, 65}) {
+        for (const int n_tokens : {9, 64, 65}) {
           SCOPED_TRACE(::testing::Message() << warps_m << " warps of rows, clusters of " << cluster << ", " << n_tokens
                                             << " tokens beside " << quant_name(other));
           const Activations x = make_activations(n_tokens, n_cols, 35);
@@ -240,7 +241,7 @@ TEST_P(MatmulTypes, EveryWideCluster_IsTheSum) {
   const Matrix w = make_matrix(GetParam(), 272, n_cols, 23), gate = make_matrix(GetParam(), 150, n_cols, 24),
                up = make_matrix(GetParam(), 150, n_cols, 25);
   for (const int warps_m : {4, 8, 16}) {
-    for (const int split_k : {1, 2, 3, 5, 8}) {
+    for (const int split_k : {1, 3, 8}) {
       profile_.mma_warps_m = warps_m;
       profile_.mma_split_k = split_k;
       for (const int n_tokens : {10, 17, 33, 66, 131}) {
@@ -248,7 +249,7 @@ TEST_P(MatmulTypes, EveryWideCluster_IsTheSum) {
         SCOPED_TRACE(::testing::Message()
                      << warps_m << " warps of rows, clusters of " << split_k << ", " << n_tokens << " tokens");
         const Activations x = make_activations(n_tokens, n_cols, 26);
-        ASSERT_NO_FATAL_FAILURE(expect_product({&w}, x, n_tokens, split_k == 2 ? Epilogue::kAdd : Epilogue::kStore));
+        ASSERT_NO_FATAL_FAILURE(expect_product({&w}, x, n_tokens, split_k == 3 ? Epilogue::kAdd : Epilogue::kStore));
         ASSERT_NO_FATAL_FAILURE(expect_swiglu(gate, up, x, n_tokens));
       }
     }

@@ -288,13 +288,13 @@ TEST_P(NormFoldTest, AdditionOfAnySplit_LeavesActivationsAndSquares) {
 TEST_P(NormFoldTest, AdditionThenProductsByAnyCluster_AreTheNormsBetween) {
   if (profile_.wide_min_tokens == 0) GTEST_SKIP() << "no wgmma on " << profile_.name;
   profile_.wide_cluster = kMaxCluster;
-  const int d_model = 1280;
+  const int d_model = 768;
   const Matrix out = make_matrix(GetParam(), d_model, 2048, 42), q = make_matrix(GetParam(), 72, d_model, 43);
-  for (const int warps_m : {0, 4, 8, 16})
-    for (const int split_k : {0, 1, 3, 8}) {
+  for (const int warps_m : {0, 4, 16})
+    for (const int split_k : {0, 3, 8}) {
       profile_.mma_warps_m = warps_m;
       profile_.mma_split_k = split_k;
-      for (const int n_tokens : {19, 40, 65}) {
+      for (const int n_tokens : {19, 65}) {
         SCOPED_TRACE(::testing::Message()
                      << warps_m << " warps of rows, clusters of " << split_k << ", " << n_tokens << " tokens");
         const Activations x = make_activations(n_tokens, out.n_cols, 44);
