@@ -226,7 +226,7 @@ WidePlan plan_wide(const MmaShape& shape, const WideTypes& types, const MmaMemor
     if (tokens == 16 && (shape.n_tokens > 16 || second_slots > 0)) continue;
     if (tokens > 64 && second_slots > 0) break;
     if (tokens > (second_slots > 0 ? 32 : 16) && tokens / 2 >= shape.n_tokens) break;
-    const bool clusters = profile.wide_cluster > 0 && tokens <= kWideClusterTokens;
+    const bool clusters = profile.wide_cluster > 0;
     const int most_splits = std::min(clusters ? profile.wide_cluster : 16, shape.n_k_tiles);
     for (const int warps_m_log2 : {2, 3, 4}) {
       if (profile.mma_warps_m != 0 && profile.mma_warps_m != 1 << warps_m_log2) continue;

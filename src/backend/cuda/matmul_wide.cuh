@@ -267,8 +267,7 @@ __device__ __forceinline__ void multiply_cta(const MmaParams& p, const CtaPlace&
                            place.warp_tiles(), place.warps_k);
   wait_for_predecessor();
   const int n_tokens = min(p.n_tokens - place.first_token, kTokens);
-  const TokenShare share =
-      kTokens <= kWideClusterTokens && p.wide.cluster > 0 ? TokenShare::of(n_tokens) : TokenShare{0, n_tokens};
+  const TokenShare share = p.wide.cluster > 0 ? TokenShare::of(n_tokens) : TokenShare{0, n_tokens};
   prepare_token_factors<8>(p, place.first_token + share.begin, share.end - share.begin, threadIdx.x, 32 * kWideWarps);
   sums = {};
   ActivationPlace x(ring, place.warp_k * kWideBoxes * kTokens * kWideBoxCols * 2);
@@ -319,11 +318,9 @@ __global__ void __launch_bounds__(kWideThreads, 1)
     multiply_cta<Tile, kTokens>(p, place, at, warp, shared, x, nowhere, sums);
   }
   auto* exchange = reinterpret_cast<float*>(shared);
-  if constexpr (kTokens <= kWideClusterTokens) {
-    if (p.wide.cluster > 0) {
-      WideEpilogue<kTokens>(p, place, exchange).run(sums);
-      return;
-    }
+  if (p.wide.cluster > 0) {
+    WideEpilogue<kTokens>(p, place, exchange).run(sums);
+    return;
   }
   finish_tile<kTokens / 8, 1, kWideWarps>(p, exchange, place.first_slot, place.first_token, place.tile_index(), sums,
                                           place.warp_m, place.warp_k);

@@ -18,8 +18,6 @@ inline constexpr int kWideStageCols = kWideBoxes * kWideBoxCols;
 inline constexpr int kWideStaticBytes = 2048;  // of shared memory at most, of the kernel's own
 inline constexpr int kWideAlignment = 1024;    // of the activations in shared memory
 
-// Of a CTA that adds up its sums in a cluster, at most: those of more leave no registers for what that needs.
-inline constexpr int kWideClusterTokens = 64;
 // Of products of parts of two types, at most: their CTAs take 32 or 64 tokens, and more are multiplied part by part.
 inline constexpr int kWidePairTokens = 64;
 

@@ -179,7 +179,7 @@ void expect_wide_plans_fit(const DeviceProfile& profile, const ClusterRoom& room
           const WideLayout at = WideLayout::of(plan.shape, plan.tokens, kWideWarps / warps_m, tile_bytes);
           ASSERT_GE(plan.shared_bytes, at.n_bytes + kWideAlignment);
           ASSERT_LE(plan.shared_bytes, profile.shared_bytes_per_block);
-          if (profile.wide_cluster > 0 && plan.tokens <= kWideClusterTokens) {
+          if (profile.wide_cluster > 0) {
             ASSERT_EQ(plan.shape.cluster, plan.split_k);
             ASSERT_LE(plan.split_k, profile.wide_cluster);
             ASSERT_GT(room.clusters[plan.split_k], 0);
@@ -239,7 +239,7 @@ TEST(WidePlan, Clusters_AreNoMoreThanThereIsRoomFor) {
   profile.wide_min_tokens = 17;
   profile.wide_cluster = kMaxCluster;
   const MmaMemory memory = mma_memory(1 << 14, profile);
-  for (const int n_tokens : {16, 32, 64}) {
+  for (const int n_tokens : {16, 32, 64, 128}) {
     for (const MmaShape& shape : {MmaShape{n_tokens, 256, 16, false}, MmaShape{n_tokens, 384, 16, false},
                                   MmaShape{n_tokens, 256, 56, false}, MmaShape{n_tokens, 96, 35, false}}) {
       const WidePlan plan = plan_wide(shape, {shape.n_slots, 2304}, memory, kH200Room, profile);
