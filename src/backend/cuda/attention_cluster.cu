@@ -392,7 +392,7 @@ __global__ void __launch_bounds__(32 * cluster_warps_limit(kType, kDim), 1)
   const uint32_t barriers = shared_address(notes - warp + cta_warps) + warp * kMaxClusterSlots * 16;
 
   // What a step's plan says and the pages of earlier steps are there before the step's first kernel starts (ops.h).
-  const WarpSpan* spans = p.work.spans + (blockIdx.x >> ctas_log2) * n_warps;
+  const WarpSpan* spans = p.work.spans + (blockIdx.z >> ctas_log2) * n_warps;
   const WarpSpan span = spans[cluster_warp];
   if (spans[0].first_item == spans[0].end_item) return wait_for_predecessor();  // so are all of the cluster
   PageQueue<kType, kDim> queue(p, span, shared_address(shared) + warp * warp_bytes, barriers, notes);
@@ -426,23 +426,14 @@ void launch_kernel(const AttentionArgs& args, const AttentionParams& params, con
                    cudaStream_t stream) {
   const int shared_bytes =
       cluster_shared_bytes(kType, kDim, grid.decode_cluster, grid.decode_warps, grid.decode_stages);
-  const auto kernel = attention_cluster_kernel<kType, kDim, kRows>;
-  SPATE_CUDA(allow_shared_bytes(reinterpret_cast<const void*>(kernel), shared_bytes),
-             "{} bytes of shared memory for decode attention", shared_bytes);
-  cudaLaunchAttribute attributes[2] = {};
-  attributes[0].id = cudaLaunchAttributeClusterDimension;
-  attributes[0].val.clusterDim.x = static_cast<unsigned>(grid.decode_cluster);
-  attributes[0].val.clusterDim.y = attributes[0].val.clusterDim.z = 1;
-  attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attributes[1].val.programmaticStreamSerializationAllowed = 1;
-  cudaLaunchConfig_t config{};
-  config.gridDim = static_cast<unsigned>(grid.decode_ctas);
-  config.blockDim = static_cast<unsigned>(32 * grid.decode_warps);
-  config.dynamicSmemBytes = static_cast<size_t>(shared_bytes);
-  config.stream = stream;
-  config.attrs = attributes;
-  config.numAttrs = args.dependent_launch ? 2 : 1;
-  SPATE_CUDA(cudaLaunchKernelEx(&config, kernel, params, std::countr_zero(static_cast<unsigned>(grid.decode_cluster))),
+  SPATE_CUDA(launch({.grid = dim3(1, 1, static_cast<unsigned>(grid.decode_ctas)),
+                     .block = static_cast<unsigned>(32 * grid.decode_warps),
+                     .shared_bytes = static_cast<size_t>(shared_bytes),
+                     .stream = stream,
+                     .dependent = args.dependent_launch,
+                     .cluster_z = grid.decode_cluster},
+                    attention_cluster_kernel<kType, kDim, kRows>, params,
+                    std::countr_zero(static_cast<unsigned>(grid.decode_cluster))),
              "decode attention of {} CTAs in clusters of {}, {} heads over {} of {}, {} bytes of shared memory",
              grid.decode_ctas, grid.decode_cluster, args.n_heads, args.n_kv_heads, kDim, shared_bytes);
 }

@@ -98,11 +98,11 @@ class Search {
 
 }  // namespace
 
-ClusterShape cluster_shape(int n_sms, int ctas, const DecodeGeometry& geometry) {
+int estimated_clusters(int n_sms, int ctas) {
   // A cluster lies within one of the device's parts of 16 or 18 SMs, where two are left over once clusters of four or
   // more have their places: of 132 SMs, 128 take part.
-  const int sms = ctas <= 2 ? n_sms : std::max(ctas, n_sms - n_sms / 33);
-  return {.ctas = ctas, .cta_warps = geometry.warps, .n_clusters = std::max(1, sms / ctas)};
+  const int sms = ctas <= 2 ? n_sms : n_sms - n_sms / 33;
+  return std::max(1, sms / ctas);
 }
 
 ClusterCut choose_cut(const ClusterShape& shape, std::span<const DecodeSequence> sequences, int n_kv_heads,

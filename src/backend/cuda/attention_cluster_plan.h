@@ -10,8 +10,6 @@
 #include <cstdint>
 #include <span>
 
-#include "backend/cuda/attention_tiles.h"
-
 namespace spate::cuda {
 
 // What a warp reads: all it needs to ask for its first pages comes in one load.
@@ -97,8 +95,9 @@ constexpr int max_split_parts(const ClusterShape& shape) {
   return 4 * shape.n_clusters;
 }
 
-// How clusters of `ctas` CTAs, each as large as an SM has room for, share a device.
-ClusterShape cluster_shape(int n_sms, int ctas, const DecodeGeometry& geometry);
+// About how many clusters of `ctas` CTAs, each as large as an SM has room for, a device runs at once (cluster_room.h
+// knows).
+int estimated_clusters(int n_sms, int ctas);
 
 // The cut that an estimate of the time finds best. page_bytes: of a page's keys and values of one KV head. There is one
 // for every step: clusters suffice, and no more than max_split_parts() are split.

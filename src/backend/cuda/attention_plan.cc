@@ -147,7 +147,7 @@ bool AttentionGrid::covers(const AttentionGrid& plan) const {
 }
 
 AttentionPlanner::AttentionPlanner(const AttentionShape& shape, const DeviceProfile& profile, int max_seqs,
-                                   int max_step_tokens, int max_context)
+                                   int max_step_tokens, int max_context, int n_clusters)
     : shape_(shape),
       decode_(decode_geometry(shape.kv_type, shape.head_dim, profile.shared_bytes_per_block,
                               profile.attention_decode_warps > 0
@@ -169,7 +169,9 @@ AttentionPlanner::AttentionPlanner(const AttentionShape& shape, const DeviceProf
   if (const int ctas = profile.attention_cluster; ctas > 0 && split_pages_ == 0 && !profile.fused_rope) {
     decode_ = cluster_geometry(shape.kv_type, shape.head_dim, ctas, profile.shared_bytes_per_block,
                                profile.attention_decode_warps > 0 ? profile.attention_decode_warps : kMaxClusterWarps);
-    clusters_ = cluster_shape(n_sms_, ctas, decode_);
+    clusters_ = {.ctas = ctas,
+                 .cta_warps = decode_.warps,
+                 .n_clusters = n_clusters > 0 ? n_clusters : estimated_clusters(n_sms_, ctas)};
     decode_ctas_ = clusters_.n_clusters * ctas;
     decodes_.reserve(max_seqs);
   }

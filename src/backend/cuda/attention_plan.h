@@ -88,9 +88,10 @@ struct AttentionShape {
 
 class AttentionPlanner {
  public:
-  // max_context: tokens of a sequence at most. CHECKs that head_dim has kernels (64, 80, 96, 128, 256).
+  // max_context: tokens of a sequence at most. n_clusters: how many of the profile's clusters the device runs at once;
+  // 0: by estimate. CHECKs that head_dim has kernels (64, 80, 96, 128, 256).
   AttentionPlanner(const AttentionShape& shape, const DeviceProfile& profile, int max_seqs, int max_step_tokens,
-                   int max_context);
+                   int max_context, int n_clusters = 0);
 
   // Worst cases, for allocation.
   int64_t work_bytes() const { return work_bytes_; }

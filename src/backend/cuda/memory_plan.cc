@@ -5,6 +5,8 @@
 #include <limits>
 #include <utility>
 
+#include "backend/cuda/attention_tiles.h"
+#include "backend/cuda/cluster_room.h"
 #include "backend/cuda/cuda_check.h"
 #include "backend/cuda/cuda_weights.h"
 #include "backend/cuda/device_memory.h"
@@ -65,9 +67,11 @@ Result<int64_t> available_device_bytes(const DeviceProfile& profile) {
 AttentionPlanner make_attention_planner(const ModelSpec& spec, const ExecutorLimits& limits, KvType kv_type,
                                         const DeviceProfile& profile) {
   const int64_t max_context = std::min<int64_t>(int64_t{limits.n_pages} * kPageTokens, std::numeric_limits<int>::max());
+  const int n_clusters =
+      profile.attention_cluster > 1 ? cluster_room(kClusterSharedBudget).clusters[profile.attention_cluster] : 0;
   return AttentionPlanner(
       {.n_heads = spec.n_heads, .n_kv_heads = spec.n_kv_heads, .head_dim = spec.head_dim, .kv_type = kv_type}, profile,
-      limits.max_seqs, limits.max_step_tokens, static_cast<int>(max_context));
+      limits.max_seqs, limits.max_step_tokens, static_cast<int>(max_context), n_clusters);
 }
 
 Result<MemoryPlan> plan_memory(const Model& model, const ExecutorLimits& limits, KvType kv_type,
