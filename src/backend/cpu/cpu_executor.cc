@@ -85,7 +85,9 @@ class CpuExecutor final : public HostExecutor {
   void normalise(const std::vector<float>& weight);
   void attention_layer(const StepBatch& batch, int layer);
   void rotate_and_store(const StepBatch& batch, int layer);
+  bool wanted(const StepBatch& batch, int layer, const AttentionWork& work) const;
   void attend(const StepBatch& batch, int layer);
+  void keep_rows(const StepBatch& batch);
   AttentionItem attention_item(const StepBatch& batch, int layer, int seq, int kv_head, int first_token, int thread);
   void feed_forward_layer(const CpuLayer& layer);
   Activations gated_activations(const CpuLayer& layer, const Activations& input);
@@ -106,17 +108,18 @@ class CpuExecutor final : public HostExecutor {
   std::vector<float> frequencies_;  // [rotary_dim / 2]
 
   // The step being run. Each buffer holds the first n_tokens_ rows of its shape.
-  int n_tokens_ = 0;
-  std::vector<int32_t> seq_;       // [max_step_tokens] sequence of each token
-  std::vector<int32_t> position_;  // [max_step_tokens]
-  std::vector<float> cos_sin_;     // [max_step_tokens, 2, rotary_dim / 2]
-  std::vector<float> x_;           // [max_step_tokens, d_model] the residual stream
-  std::vector<float> normed_;      // [max_step_tokens, d_model]
-  std::vector<float> q_;           // [max_step_tokens, q_dim]
-  std::vector<float> k_, v_;       // [max_step_tokens, kv_dim]
-  std::vector<float> attended_;    // [max_step_tokens, q_dim]
-  std::vector<float> gate_, up_;   // [max_step_tokens, d_ff]
-  std::vector<float> hidden_;      // [R, d_model] after the last norm
+  int n_tokens_ = 0;                   // from the last layer's attention on, those of rows
+  std::vector<int32_t> seq_;           // [max_step_tokens] sequence of each token
+  std::vector<int32_t> position_;      // [max_step_tokens]
+  std::vector<float> cos_sin_;         // [max_step_tokens, 2, rotary_dim / 2]
+  std::vector<float> x_;               // [max_step_tokens, d_model] the residual stream
+  std::vector<float> normed_;          // [max_step_tokens, d_model]
+  std::vector<float> q_;               // [max_step_tokens, q_dim]
+  std::vector<float> k_, v_;           // [max_step_tokens, kv_dim]
+  std::vector<float> attended_;        // [max_step_tokens, q_dim]
+  std::vector<float> gate_, up_;       // [max_step_tokens, d_ff]
+  std::vector<int32_t> token_of_row_;  // [R] where a row's token is among those that are kept
+  std::vector<float> hidden_;          // [R, d_model] after the last norm
   ActivationBuffer activations_, gated_activations_;
   AttentionPlan plan_;
   std::vector<float> attention_scratch_;  // [n_threads, scratch_elems_]
@@ -164,7 +167,7 @@ Result<void> CpuExecutor::run_layers(const StepBatch& batch, std::span<const int
   embed(tokens);
   for (int layer = 0; layer < spec_.n_layers; ++layer) {
     attention_layer(batch, layer);
-    feed_forward_layer(weights_.layers[layer]);
+    if (n_tokens_ > 0) feed_forward_layer(weights_.layers[layer]);
     note_progress();
   }
   gather_rows(batch);
@@ -219,6 +222,8 @@ void CpuExecutor::attention_layer(const StepBatch& batch, int index) {
   run_linear(pool_, isa_, projections);
   rotate_and_store(batch, index);
   attend(batch, index);
+  if (index == spec_.n_layers - 1) keep_rows(batch);
+  if (n_tokens_ == 0) return;
   const LinearJob output{.weight = &layer.attn_output,
                          .input = activations_.fill(pool_, isa_, attended_.data(), n_tokens_, spec_.q_dim(),
                                                     layer.attn_output.takes_int8()),
@@ -271,10 +276,19 @@ AttentionItem CpuExecutor::attention_item(const StepBatch& batch, int layer, int
           .scratch = &attention_scratch_[thread * scratch_elems_]};
 }
 
+// Of the last layer's attention only the tokens of rows are wanted.
+bool CpuExecutor::wanted(const StepBatch& batch, int layer, const AttentionWork& work) const {
+  if (layer < spec_.n_layers - 1) return true;
+  const auto row = std::lower_bound(batch.rows.begin(), batch.rows.end(), work.first_token,
+                                    [](const Row& r, int token) { return r.token_index < token; });
+  return row != batch.rows.end() && row->token_index < work.first_token + work.n_tokens;
+}
+
 void CpuExecutor::attend(const StepBatch& batch, int layer) {
   pool_.parallel_for(static_cast<int64_t>(plan_.works.size()), 1, [&](int thread, int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const AttentionWork& work = plan_.works[i];
+      if (!wanted(batch, layer, work)) continue;
       AttentionItem item = attention_item(batch, layer, work.seq, work.kv_head, work.first_token, thread);
       item.n_tokens = work.n_tokens;
       item.unit_begin = work.unit_begin;
@@ -291,6 +305,25 @@ void CpuExecutor::attend(const StepBatch& batch, int layer) {
                            partials_.as<float>() + merge.partials, merge.n_units);
     }
   });
+}
+
+// The step goes on with the tokens of its rows alone: after the last layer's keys and values nobody asks for the
+// others. Of a prompt that is all of a layer's products but three, for one token instead of hundreds.
+void CpuExecutor::keep_rows(const StepBatch& batch) {
+  n_tokens_ = 0;
+  token_of_row_.clear();
+  for (size_t r = 0; r < batch.rows.size(); ++r) {
+    const int64_t token = batch.rows[r].token_index;
+    if (r == 0 || token != batch.rows[r - 1].token_index) {
+      const int64_t to = n_tokens_++;
+      const auto move_row = [&](std::vector<float>& rows, int64_t width) {
+        if (to != token) std::copy_n(&rows[token * width], width, &rows[to * width]);
+      };
+      move_row(x_, spec_.d_model);
+      move_row(attended_, spec_.q_dim());
+    }
+    token_of_row_.push_back(n_tokens_ - 1);
+  }
 }
 
 void CpuExecutor::feed_forward_layer(const CpuLayer& layer) {
@@ -322,7 +355,7 @@ void CpuExecutor::gather_rows(const StepBatch& batch) {
   hidden_.resize(std::max(hidden_.size(), static_cast<size_t>(batch.n_rows()) * spec_.d_model));
   pool_.parallel_for(batch.n_rows(), 4, [&](int, int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r)
-      ops_.rms_norm(&x_[static_cast<int64_t>(batch.rows[r].token_index) * spec_.d_model], weights_.output_norm.data(),
+      ops_.rms_norm(&x_[static_cast<int64_t>(token_of_row_[r]) * spec_.d_model], weights_.output_norm.data(),
                     spec_.norm_epsilon, spec_.d_model, &hidden_[r * spec_.d_model]);
   });
 }
