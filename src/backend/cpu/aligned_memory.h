@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <memory>
 #include <new>
+#include <vector>
 
 namespace spate::cpu {
 
@@ -20,6 +21,18 @@ inline AlignedMemory allocate_aligned(int64_t n_bytes, int64_t alignment = 64) {
   if (memory == nullptr) throw std::bad_alloc();
   return AlignedMemory(static_cast<std::byte*>(memory));
 }
+
+// A vector whose elements start a cache line: loads and stores of 64 bytes cross none.
+template <typename T>
+struct CacheLineAllocator {
+  using value_type = T;
+  T* allocate(size_t n) {
+    return reinterpret_cast<T*>(allocate_aligned(static_cast<int64_t>(n * sizeof(T))).release());
+  }
+  void deallocate(T* memory, size_t) { std::free(memory); }
+  bool operator==(const CacheLineAllocator&) const { return true; }
+};
+using AlignedFloats = std::vector<float, CacheLineAllocator<float>>;
 
 // Scratch memory of a thread for one use: grows to the most that was asked for, and stays.
 class Scratch {

@@ -7,6 +7,7 @@
 #include <new>
 #include <sys/mman.h>
 
+#include "backend/cpu/aligned_memory.h"
 #include "backend/cpu/attention_plan.h"
 #include "backend/cpu/cpu_weights.h"
 #include "backend/cpu/ops.h"
@@ -111,18 +112,18 @@ class CpuExecutor final : public HostExecutor {
   int n_tokens_ = 0;                   // from the last layer's attention on, those of rows
   std::vector<int32_t> seq_;           // [max_step_tokens] sequence of each token
   std::vector<int32_t> position_;      // [max_step_tokens]
-  std::vector<float> cos_sin_;         // [max_step_tokens, 2, rotary_dim / 2]
-  std::vector<float> x_;               // [max_step_tokens, d_model] the residual stream
-  std::vector<float> normed_;          // [max_step_tokens, d_model]
-  std::vector<float> q_;               // [max_step_tokens, q_dim]
-  std::vector<float> k_, v_;           // [max_step_tokens, kv_dim]
-  std::vector<float> attended_;        // [max_step_tokens, q_dim]
-  std::vector<float> gate_, up_;       // [max_step_tokens, d_ff]
+  AlignedFloats cos_sin_;              // [max_step_tokens, 2, rotary_dim / 2]
+  AlignedFloats x_;                    // [max_step_tokens, d_model] the residual stream
+  AlignedFloats normed_;               // [max_step_tokens, d_model]
+  AlignedFloats q_;                    // [max_step_tokens, q_dim]
+  AlignedFloats k_, v_;                // [max_step_tokens, kv_dim]
+  AlignedFloats attended_;             // [max_step_tokens, q_dim]
+  AlignedFloats gate_, up_;            // [max_step_tokens, d_ff]
   std::vector<int32_t> token_of_row_;  // [R] where a row's token is among those that are kept
-  std::vector<float> hidden_;          // [R, d_model] after the last norm
+  AlignedFloats hidden_;               // [R, d_model] after the last norm
   ActivationBuffer activations_, gated_activations_;
   AttentionPlan plan_;
-  std::vector<float> attention_scratch_;  // [n_threads, scratch_elems_]
+  AlignedFloats attention_scratch_;  // [n_threads, scratch_elems_]
   size_t scratch_elems_;
   LazyMemory partials_;  // of attention split over keys: few steps need much of it
 };
@@ -316,7 +317,7 @@ void CpuExecutor::keep_rows(const StepBatch& batch) {
     const int64_t token = batch.rows[r].token_index;
     if (r == 0 || token != batch.rows[r - 1].token_index) {
       const int64_t to = n_tokens_++;
-      const auto move_row = [&](std::vector<float>& rows, int64_t width) {
+      const auto move_row = [&](AlignedFloats& rows, int64_t width) {
         if (to != token) std::copy_n(&rows[token * width], width, &rows[to * width]);
       };
       move_row(x_, spec_.d_model);
