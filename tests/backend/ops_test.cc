@@ -164,7 +164,7 @@ class AttentionTest : public OpsTest {
     const int stride = c.n_kv_heads * c.gqa_group * c.head_dim, n_queries = c.n_tokens * c.gqa_group;
     const int n_units = (c.first_position + c.n_tokens + kAttentionUnitTokens - 1) / kAttentionUnitTokens;
     std::vector<float> out(q.size(), kPoison), scratch(attention_scratch_elems(n_queries, c.head_dim));
-    const size_t unit_elems = static_cast<size_t>(n_queries) * (2 + cache.layout.head_stride());
+    const size_t unit_elems = static_cast<size_t>(n_queries) * attention_state_elems(cache.layout.head_dim);
     std::vector<float> partials(unit_elems * n_units, kPoison);
     for (int head = 0; head < c.n_kv_heads; ++head) {
       const int64_t at = static_cast<int64_t>(head) * c.gqa_group * c.head_dim;

@@ -18,7 +18,7 @@ int n_units(int kv_len) {
 }
 
 int64_t state_elems(int gqa_group, int head_dim) {
-  return static_cast<int64_t>(gqa_group) * (2 + round_up_lanes(head_dim));
+  return static_cast<int64_t>(gqa_group) * attention_state_elems(head_dim);
 }
 
 }  // namespace

@@ -19,7 +19,7 @@ int64_t KvLayout::head_elems() const {
 }
 
 size_t attention_scratch_elems(int n_queries, int head_dim) {
-  return static_cast<size_t>(2) * n_queries * (2 + round_up_lanes(head_dim));
+  return static_cast<size_t>(2) * n_queries * attention_state_elems(head_dim);
 }
 
 const OpTable& op_table(Isa isa) {

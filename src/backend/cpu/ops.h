@@ -30,6 +30,12 @@ struct KvLayout {
   int64_t elems_per_page() const { return n_kv_heads * head_elems(); }
 };
 
+// Floats of a query's running softmax: the weighted values of the head, padded to kLanes, then maximum and sum. A
+// multiple of kLanes, so that its vectors cross no cache line.
+inline constexpr int attention_state_elems(int head_dim) {
+  return round_up_lanes(head_dim) + kLanes;
+}
+
 // Keys that are attended to as one unit: partial results of units are merged in ascending order, whichever thread made
 // them, so how the work is split changes no bit.
 inline constexpr int kAttentionUnitTokens = 512;
@@ -50,7 +56,7 @@ struct AttentionItem {
   int n_tokens = 0;        // query tokens; n_queries = n_tokens * gqa_group
   int first_position = 0;  // of the first query token; the others follow
   int unit_begin = 0, unit_end = 0;
-  // [unit_end - unit_begin][n_queries][2 + head_stride]: (max, sum, weighted values) of each unit, written instead of
+  // [unit_end - unit_begin][n_queries][attention_state_elems()]: of each unit, written instead of
   // `out` when not null.
   float* partials = nullptr;
   float* scratch = nullptr;  // attention_scratch_elems() floats of the calling thread

@@ -97,19 +97,25 @@ inline void store_kv(const float* k, const float* v, const KvLayout& layout, uin
 }
 
 // Running softmax of one query (Milakov and Gimelshein 2018; Dao et al. 2022): maximum, sum of exponentials, and values
-// weighted by them, all relative to the maximum. Lies in memory as [2 + head_stride] floats.
+// weighted by them, all relative to the maximum. Lies in memory as [attention_state_elems()] floats.
 struct SoftmaxState {
   float* data;
-  float& maximum() { return data[0]; }
-  float& sum() { return data[1]; }
-  float* values() { return data + 2; }
-  void clear(int head_stride) {
-    for (int i = 0; i < 2 + head_stride; ++i) data[i] = 0;
+  int head_stride;
+  float& maximum() { return data[head_stride]; }
+  float& sum() { return data[head_stride + 1]; }
+  float* values() { return data; }
+  void clear() {
+    for (int i = 0; i < head_stride; ++i) data[i] = 0;
     maximum() = -kInfinity;
+    sum() = 0;
   }
 };
 
-inline void merge(SoftmaxState into, SoftmaxState from, int head_stride) {
+inline SoftmaxState state_at(float* states, int64_t index, const KvLayout& layout) {
+  return {.data = states + index * attention_state_elems(layout.head_dim), .head_stride = layout.head_stride()};
+}
+
+inline void merge(SoftmaxState into, SoftmaxState from) {
   if (from.sum() == 0) return;  // no key of that unit was visible
   const float maximum = max(into.maximum(), from.maximum());
   float factors[kLanes] = {into.maximum() - maximum, from.maximum() - maximum};
@@ -117,7 +123,7 @@ inline void merge(SoftmaxState into, SoftmaxState from, int head_stride) {
   into.maximum() = maximum;
   into.sum() = into.sum() * factors[0] + from.sum() * factors[1];
   const F32x16 keep = splat(factors[0]), add = splat(factors[1]);
-  for (int d = 0; d < head_stride; d += kLanes)
+  for (int d = 0; d < into.head_stride; d += kLanes)
     store(into.values() + d, fma(load(from.values() + d), add, load(into.values() + d) * keep));
 }
 
@@ -244,7 +250,7 @@ inline void attend_page_tile(int n, const Queries& queries, const uint16_t* page
 
 inline void attend_page_queries(const AttentionItem& item, int page_index, float* states) {
   const KvLayout& layout = item.layout;
-  const int n_queries = item.n_tokens * item.gqa_group, state_elems = 2 + layout.head_stride();
+  const int n_queries = item.n_tokens * item.gqa_group;
   const uint16_t* page_head =
       item.cache + item.pages[page_index] * layout.page_stride + item.kv_head * layout.head_elems();
   for (int first = 0; first < n_queries; first += kQueryTile) {
@@ -253,7 +259,7 @@ inline void attend_page_queries(const AttentionItem& item, int page_index, float
     for (int r = 0; r < n; ++r) {
       const int token = (first + r) / item.gqa_group, head = (first + r) % item.gqa_group;
       queries.q[r] = item.q + token * item.q_stride + head * layout.head_dim;
-      queries.state[r] = SoftmaxState{states + static_cast<int64_t>(first + r) * state_elems};
+      queries.state[r] = state_at(states, first + r, layout);
       queries.n_visible[r] = item.first_position + token + 1 - page_index * kPageTokens;
     }
     attend_page_tile<kQueryTile>(n, queries, page_head, layout, item.scale);
@@ -262,44 +268,39 @@ inline void attend_page_queries(const AttentionItem& item, int page_index, float
 
 inline void attend(const AttentionItem& item) {
   constexpr int kUnitPages = kAttentionUnitTokens / kPageTokens;
-  const int head_stride = item.layout.head_stride(), state_elems = 2 + head_stride;
+  const KvLayout& layout = item.layout;
   const int n_queries = item.n_tokens * item.gqa_group;
+  const int64_t states_elems = int64_t{n_queries} * attention_state_elems(layout.head_dim);
   const int n_pages = (item.first_position + item.n_tokens + kPageTokens - 1) / kPageTokens;
   float* totals = item.scratch;
-  float* unit_states = item.scratch + static_cast<int64_t>(n_queries) * state_elems;
-  for (int i = 0; i < n_queries; ++i) SoftmaxState{totals + static_cast<int64_t>(i) * state_elems}.clear(head_stride);
+  for (int i = 0; i < n_queries; ++i) state_at(totals, i, layout).clear();
 
   for (int unit = item.unit_begin; unit < item.unit_end; ++unit) {
-    float* states = item.partials == nullptr
-                        ? unit_states
-                        : item.partials + static_cast<int64_t>(unit - item.unit_begin) * n_queries * state_elems;
-    for (int i = 0; i < n_queries; ++i) SoftmaxState{states + static_cast<int64_t>(i) * state_elems}.clear(head_stride);
+    float* states =
+        item.partials == nullptr ? totals + states_elems : item.partials + (unit - item.unit_begin) * states_elems;
+    for (int i = 0; i < n_queries; ++i) state_at(states, i, layout).clear();
     const int page_end = min(n_pages, (unit + 1) * kUnitPages);
     for (int page = unit * kUnitPages; page < page_end; ++page) attend_page_queries(item, page, states);
     if (item.partials != nullptr) continue;
-    for (int i = 0; i < n_queries; ++i)
-      merge(SoftmaxState{totals + static_cast<int64_t>(i) * state_elems},
-            SoftmaxState{states + static_cast<int64_t>(i) * state_elems}, head_stride);
+    for (int i = 0; i < n_queries; ++i) merge(state_at(totals, i, layout), state_at(states, i, layout));
   }
   if (item.partials != nullptr) return;
   for (int i = 0; i < n_queries; ++i) {
-    float* out = item.out + (i / item.gqa_group) * item.out_stride + (i % item.gqa_group) * item.layout.head_dim;
-    write_output(SoftmaxState{totals + static_cast<int64_t>(i) * state_elems}, out, item.layout.head_dim);
+    float* out = item.out + (i / item.gqa_group) * item.out_stride + (i % item.gqa_group) * layout.head_dim;
+    write_output(state_at(totals, i, layout), out, layout.head_dim);
   }
 }
 
 inline void merge_attention(const AttentionItem& item, const float* partials, int n_units) {
-  const int head_stride = item.layout.head_stride(), state_elems = 2 + head_stride;
+  const KvLayout& layout = item.layout;
   const int n_queries = item.n_tokens * item.gqa_group;
-  const SoftmaxState total{item.scratch};
+  SoftmaxState total = state_at(item.scratch, 0, layout);
   for (int i = 0; i < n_queries; ++i) {
-    SoftmaxState{total}.clear(head_stride);
-    for (int unit = 0; unit < n_units; ++unit) {
-      float* state = const_cast<float*>(partials) + (static_cast<int64_t>(unit) * n_queries + i) * state_elems;
-      merge(total, SoftmaxState{state}, head_stride);
-    }
-    float* out = item.out + (i / item.gqa_group) * item.out_stride + (i % item.gqa_group) * item.layout.head_dim;
-    write_output(total, out, item.layout.head_dim);
+    total.clear();
+    for (int unit = 0; unit < n_units; ++unit)
+      merge(total, state_at(const_cast<float*>(partials), int64_t{unit} * n_queries + i, layout));
+    float* out = item.out + (i / item.gqa_group) * item.out_stride + (i % item.gqa_group) * layout.head_dim;
+    write_output(total, out, layout.head_dim);
   }
 }
 
