@@ -41,7 +41,10 @@ function(spate_compile_options target)
   # nvcc hands the host's half of a kernel file to the same compiler, with code of its own around it. fmt 9 mistrusts its
   # front end, which takes fmt's constant expressions by now.
   target_compile_options(${target} PRIVATE
-    "$<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings;-Xcompiler=-Wall,-Wextra,-Werror;-lineinfo;-DFMT_USE_CONSTEXPR=1>")
+    "$<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings;-Xcompiler=-Wall,-Wextra,-Werror;-DFMT_USE_CONSTEXPR=1>")
+  if(SPATE_CUDA_LINEINFO)
+    target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-lineinfo>)
+  endif()
   # Results must not depend on what the compiler chooses to contract: kernels ask for fused multiply-adds by name.
   target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-ffp-contract=off>)
   if(SPATE_SANITIZE)

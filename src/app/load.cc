@@ -61,7 +61,11 @@ Result<std::unique_ptr<Executor>> make_executor_on_cpu(const std::shared_ptr<con
 
 Result<std::optional<CpuChoice>> cpu_choice(const DeviceOptions& options) {
   SPATE_TRY(const bool gpu, wants_gpu(options));
-  if (gpu) return std::optional<CpuChoice>();
+  if (gpu) {
+    if (!options.isa.empty() || options.no_repack)
+      return Error::usage("--isa and --no-repack are for the CPU, and this would run on a GPU: add --device cpu");
+    return std::optional<CpuChoice>();
+  }
   if (options.kv_type != "f16" || options.prefill_precision != "f16" || !options.tune.empty())
     return Error::usage("--kv-type, --prefill-precision and --tune are for GPUs, and this would run on the CPU");
   SPATE_TRY(const Isa isa, chosen_isa(options));

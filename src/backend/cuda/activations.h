@@ -2,7 +2,7 @@
 //
 // x[T, padded_cols(K)] float16, a row a token, columns permuted within each 128: the tensor cores' operands want, in
 // each 16 columns of memory, the elements that one lane of a quad decodes from ITS sub-block of 32 weights
-// (tile_layout.h). A producer (norm, attention, SwiGLU) writes element k of a row to k_position(k); columns from K to
+// (tile_codes.h). A producer (norm, attention, SwiGLU) writes element k of a row to k_position(k); columns from K to
 // padded_cols(K) stay zero from the allocation on, and nobody writes them.
 #pragma once
 

@@ -18,7 +18,7 @@ struct DeviceProfile {
   int64_t l2_bytes = 0;
   int shared_bytes_per_block = 0;  // opt-in limit
 
-  // Matrix products by tokens in the step (matmul_dispatch.cu).
+  // Matrix products by tokens in the step (matmul_dispatch.cc).
   int stream_tokens = 0;          // up to here, at most 8, float16 by CTAs that stay (bulk copies: capability 9.0)
   int stream_decoded_tokens = 0;  // up to here, at most 8, quantised types by such CTAs as float16
   int stream_warps = 22;          // that multiply in such a CTA, at most

@@ -1,7 +1,7 @@
 // Matrix products over quantised weights on the GPU: y[t, r] = sum_k x[t, k] w[r, k]. One entry, matmul(), which looks
-// up the kernel by the number of tokens in one table (matmul_dispatch.cu); every quant type has every tier.
+// up the kernel by the number of tokens in one table (matmul_dispatch.cc); every quant type has every tier.
 //
-// Weights are re-laid once at load into tiles (tile_layout.h): the same bytes in another order, one copy for all tiers.
+// Weights are re-laid once at load into tiles (tile_codes.h): the same bytes in another order, one copy for all tiers.
 // They are decoded to float16 in registers, times a power of two per matrix that keeps them in float16's range;
 // products are accumulated in float32.
 #pragma once
