@@ -44,26 +44,26 @@ struct Error {
   static Error busy(std::string message) { return {ErrorCode::kBusy, std::move(message)}; }
 };
 
-// Either a T or an Error. Reading the value of an Error is our bug and ends the process.
-template <typename T>
+// Either a T or an error, which has a message. Reading the value of an error is our bug and ends the process.
+template <typename T, typename E = Error>
 class [[nodiscard]] Result {
  public:
   Result(T value) : state_(std::in_place_index<0>, std::move(value)) {}
-  Result(Error error) : state_(std::in_place_index<1>, std::move(error)) {}
+  Result(E error) : state_(std::in_place_index<1>, std::move(error)) {}
 
   bool ok() const { return state_.index() == 0; }
   explicit operator bool() const { return ok(); }
 
   T& value() & {
-    SPATE_CHECK(ok(), "value() of an error: {}", error_text());
+    check_ok();
     return std::get<0>(state_);
   }
   const T& value() const& {
-    SPATE_CHECK(ok(), "value() of an error: {}", error_text());
+    check_ok();
     return std::get<0>(state_);
   }
   T&& value() && {
-    SPATE_CHECK(ok(), "value() of an error: {}", error_text());
+    check_ok();
     return std::get<0>(std::move(state_));
   }
   T& operator*() & { return value(); }
@@ -72,38 +72,38 @@ class [[nodiscard]] Result {
   T* operator->() { return &value(); }
   const T* operator->() const { return &value(); }
 
-  const Error& error() const& {
+  const E& error() const& {
     SPATE_CHECK(!ok(), "error() of a value");
     return std::get<1>(state_);
   }
-  Error&& error() && {
+  E&& error() && {
     SPATE_CHECK(!ok(), "error() of a value");
     return std::get<1>(std::move(state_));
   }
 
  private:
-  std::string error_text() const { return ok() ? std::string() : std::get<1>(state_).message; }
-  std::variant<T, Error> state_;
+  void check_ok() const { SPATE_CHECK(ok(), "value() of an error: {}", std::get<1>(state_).message); }
+  std::variant<T, E> state_;
 };
 
-template <>
-class [[nodiscard]] Result<void> {
+template <typename E>
+class [[nodiscard]] Result<void, E> {
  public:
   Result() = default;
-  Result(Error error) : error_(std::move(error)) {}
+  Result(E error) : error_(std::move(error)) {}
   bool ok() const { return !error_.has_value(); }
   explicit operator bool() const { return ok(); }
-  const Error& error() const& {
+  const E& error() const& {
     SPATE_CHECK(!ok(), "error() of a value");
     return *error_;
   }
-  Error&& error() && {
+  E&& error() && {
     SPATE_CHECK(!ok(), "error() of a value");
     return std::move(*error_);
   }
 
  private:
-  std::optional<Error> error_;
+  std::optional<E> error_;
 };
 
 #define SPATE_CONCAT_(a, b) a##b

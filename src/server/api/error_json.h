@@ -4,10 +4,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <utility>
-#include <variant>
 
-#include "base/check.h"
 #include "base/error.h"
 
 namespace spate::api {
@@ -42,67 +39,11 @@ std::string error_json(int status, std::string_view message, std::string_view co
 
 // Either a T or the error to answer with. Works with SPATE_TRY; a Result's Error becomes an ApiError.
 template <typename T>
-class [[nodiscard]] ApiResult {
+class [[nodiscard]] ApiResult : public Result<T, ApiError> {
  public:
-  ApiResult(T value) : state_(std::in_place_index<0>, std::move(value)) {}
-  ApiResult(ApiError error) : state_(std::in_place_index<1>, std::move(error)) {}
-  ApiResult(const Error& error) : ApiResult(api_error(error)) {}
-
-  bool ok() const { return state_.index() == 0; }
-  explicit operator bool() const { return ok(); }
-
-  T& value() & {
-    check_ok();
-    return std::get<0>(state_);
-  }
-  const T& value() const& {
-    check_ok();
-    return std::get<0>(state_);
-  }
-  T&& value() && {
-    check_ok();
-    return std::get<0>(std::move(state_));
-  }
-  T& operator*() & { return value(); }
-  const T& operator*() const& { return value(); }
-  T&& operator*() && { return std::move(*this).value(); }
-  T* operator->() { return &value(); }
-  const T* operator->() const { return &value(); }
-
-  const ApiError& error() const& {
-    SPATE_CHECK(!ok(), "error() of a value");
-    return std::get<1>(state_);
-  }
-  ApiError&& error() && {
-    SPATE_CHECK(!ok(), "error() of a value");
-    return std::get<1>(std::move(state_));
-  }
-
- private:
-  void check_ok() const { SPATE_CHECK(ok(), "value() of an error: {}", std::get<1>(state_).message); }
-  std::variant<T, ApiError> state_;
-};
-
-template <>
-class [[nodiscard]] ApiResult<void> {
- public:
-  ApiResult() = default;
-  ApiResult(ApiError error) : error_(std::move(error)) {}
-  ApiResult(const Error& error) : error_(api_error(error)) {}
-
-  bool ok() const { return !error_.has_value(); }
-  explicit operator bool() const { return ok(); }
-  const ApiError& error() const& {
-    SPATE_CHECK(!ok(), "error() of a value");
-    return *error_;
-  }
-  ApiError&& error() && {
-    SPATE_CHECK(!ok(), "error() of a value");
-    return std::move(*error_);
-  }
-
- private:
-  std::optional<ApiError> error_;
+  ApiResult() = default;  // of void
+  using Result<T, ApiError>::Result;
+  ApiResult(const Error& error) : Result<T, ApiError>(api_error(error)) {}
 };
 
 }  // namespace spate::api
