@@ -14,7 +14,7 @@ struct AttentionParams {
   AttentionWork work;
   int decode_ctas, decode_stages;
   int decode_slots_log2;  // of clusters' warps
-  float* partials;  // of this kernel
+  float* partials;        // of this kernel
   uint32_t* counters;
   float scale_log2;  // of a score, before 2^x
   int n_heads, n_kv_heads, group;

@@ -140,8 +140,8 @@ class MatmulFixture : public ::testing::Test {
 
   // How a matrix is multiplied with n_tokens tokens.
   bool takes_int8(const Matrix& w, int n_tokens) const {
-    return n_tokens <= profile_.stream_int8_tokens &&
-           quant_traits(w.type).block_elems > 1 && profile_.mma_warps_m == 0 && profile_.mma_split_k == 0;
+    return n_tokens <= profile_.stream_int8_tokens && quant_traits(w.type).block_elems > 1 &&
+           profile_.mma_warps_m == 0 && profile_.mma_split_k == 0;
   }
   double tolerance(const Matrix& w, int n_tokens) const {
     return takes_int8(w, n_tokens) ? kInt8Tolerance : kTolerance;
