@@ -81,6 +81,11 @@ class CpuExecutor final : public HostExecutor {
     });
   }
 
+  // Of the first n_tokens_ rows of x.
+  Activations fill(const AlignedFloats& x, int n_cols, bool need_int8) {
+    return activations_.fill(pool_, isa_, x.data(), n_tokens_, n_cols, need_int8, step_tokens_);
+  }
+
   void prepare(const StepBatch& batch);
   void embed(std::span<const int32_t> tokens);
   void normalise(const std::vector<float>& weight);
@@ -109,7 +114,8 @@ class CpuExecutor final : public HostExecutor {
   std::vector<float> frequencies_;  // [rotary_dim / 2]
 
   // The step being run. Each buffer holds the first n_tokens_ rows of its shape.
-  int n_tokens_ = 0;                   // from the last layer's attention on, those of rows
+  int step_tokens_ = 0;
+  int n_tokens_ = 0;                   // step_tokens_; from the last layer's attention on, those of rows
   std::vector<int32_t> seq_;           // [max_step_tokens] sequence of each token
   std::vector<int32_t> position_;      // [max_step_tokens]
   AlignedFloats cos_sin_;              // [max_step_tokens, 2, rotary_dim / 2]
@@ -176,7 +182,7 @@ Result<void> CpuExecutor::run_layers(const StepBatch& batch, std::span<const int
 }
 
 void CpuExecutor::prepare(const StepBatch& batch) {
-  n_tokens_ = batch.n_tokens();
+  step_tokens_ = n_tokens_ = batch.n_tokens();
   for (int s = 0; s < batch.n_seqs(); ++s)
     for (int t = batch.q_start[s]; t < batch.q_start[s + 1]; ++t) {
       seq_[t] = s;
@@ -214,7 +220,7 @@ void CpuExecutor::attention_layer(const StepBatch& batch, int index) {
   const auto bias = [](const std::vector<float>& values) { return values.empty() ? nullptr : values.data(); };
   normalise(layer.attn_norm);
   const bool int8 = layer.q.takes_int8() || layer.k.takes_int8() || layer.v.takes_int8();
-  const Activations input = activations_.fill(pool_, isa_, normed_.data(), n_tokens_, spec_.d_model, int8);
+  const Activations input = fill(normed_, spec_.d_model, int8);
   const LinearJob projections[] = {
       {.weight = &layer.q, .input = input, .bias = bias(layer.q_bias), .y = q_.data(), .y_stride = spec_.q_dim()},
       {.weight = &layer.k, .input = input, .bias = bias(layer.k_bias), .y = k_.data(), .y_stride = spec_.kv_dim()},
@@ -226,8 +232,7 @@ void CpuExecutor::attention_layer(const StepBatch& batch, int index) {
   if (index == spec_.n_layers - 1) keep_rows(batch);
   if (n_tokens_ == 0) return;
   const LinearJob output{.weight = &layer.attn_output,
-                         .input = activations_.fill(pool_, isa_, attended_.data(), n_tokens_, spec_.q_dim(),
-                                                    layer.attn_output.takes_int8()),
+                         .input = fill(attended_, spec_.q_dim(), layer.attn_output.takes_int8()),
                          .y = x_.data(),
                          .y_stride = spec_.d_model,
                          .accumulate = true};
@@ -330,7 +335,7 @@ void CpuExecutor::keep_rows(const StepBatch& batch) {
 void CpuExecutor::feed_forward_layer(const CpuLayer& layer) {
   normalise(layer.ffn_norm);
   const bool int8 = layer.gate.takes_int8() || layer.up.takes_int8();
-  const Activations input = activations_.fill(pool_, isa_, normed_.data(), n_tokens_, spec_.d_model, int8);
+  const Activations input = fill(normed_, spec_.d_model, int8);
   const LinearJob down{.weight = &layer.down,
                        .input = gated_activations(layer, input),
                        .y = x_.data(),
@@ -349,7 +354,7 @@ Activations CpuExecutor::gated_activations(const CpuLayer& layer, const Activati
   };
   run_linear(pool_, isa_, gate_up);
   each_token([&](int64_t t) { ops_.silu_multiply(&gate_[t * spec_.d_ff], &up_[t * spec_.d_ff], spec_.d_ff); });
-  return activations_.fill(pool_, isa_, gate_.data(), n_tokens_, spec_.d_ff, layer.down.takes_int8());
+  return fill(gate_, spec_.d_ff, layer.down.takes_int8());
 }
 
 void CpuExecutor::gather_rows(const StepBatch& batch) {

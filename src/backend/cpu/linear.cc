@@ -60,13 +60,14 @@ uint16_t* ActivationBuffer::tile_memory(int n_tokens, int n_cols) {
   return reinterpret_cast<uint16_t*>(memory_.get());
 }
 
-Activations ActivationBuffer::fill(ThreadPool& pool, Isa isa, const float* x, int n_tokens, int n_cols,
-                                   bool need_int8) {
+Activations ActivationBuffer::fill(ThreadPool& pool, Isa isa, const float* x, int n_tokens, int n_cols, bool need_int8,
+                                   int step_tokens) {
   SPATE_CHECK(n_tokens <= max_tokens_ && n_cols <= max_cols_, "{} x {} activations in a buffer for {} x {}", n_tokens,
               n_cols, max_tokens_, max_cols_);
   const LinearKernels& kernels = linear_kernels(isa);
   Activations result{.x = x, .n_tokens = n_tokens, .n_cols = n_cols};
-  if (kernels.tiles != nullptr && n_tokens >= tile_min_tokens_ && n_cols % kTileColumns == 0) {
+  const bool many = std::max(n_tokens, step_tokens) >= tile_min_tokens_;
+  if (kernels.tiles != nullptr && many && n_cols % kTileColumns == 0) {
     result.tiles = pack_tokens(pool, *kernels.tiles, x, n_tokens, n_cols, tile_memory(n_tokens, n_cols));
     return result;
   }

@@ -38,12 +38,15 @@ struct Activations {
 // Owns the memory behind Activations for up to max_tokens x max_cols.
 class ActivationBuffer {
  public:
-  // Tiles are used from tile_min_tokens on, where the instruction set has them.
+  // Tiles are used for steps of tile_min_tokens and more, where the instruction set has them.
   ActivationBuffer(int max_tokens, int max_cols, int tile_min_tokens = kTileMinTokens);
 
   // The activations of x[n_tokens, n_cols], which must outlive their use. Blocks (with n_cols a multiple of 32) are
   // made only if some weight that will use them has integer qblocks. Valid until the next fill() or tile_memory().
-  Activations fill(ThreadPool& pool, Isa isa, const float* x, int n_tokens, int n_cols, bool need_int8);
+  // step_tokens: of the step whose products these are, if it goes on with n_tokens of them: how those are multiplied
+  // must not depend on how many they are.
+  Activations fill(ThreadPool& pool, Isa isa, const float* x, int n_tokens, int n_cols, bool need_int8,
+                   int step_tokens = 0);
   // For the tiles of n_tokens x n_cols activations, to be written by the caller.
   uint16_t* tile_memory(int n_tokens, int n_cols);
 
