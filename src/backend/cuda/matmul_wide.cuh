@@ -241,10 +241,6 @@ __device__ __forceinline__ void skip_activations(ActivationPlace& x) {
   }
 }
 
-#endif  // SPATE_HAS_WGMMA
-
-#if SPATE_HAS_WGMMA
-
 // Where a warp's panel is. What lies behind the last slot, or between parts of two types, does what a panel that exists
 // does, for the warpgroup's sake; it is never written.
 __device__ __forceinline__ const std::byte* wide_panel(const MmaParams& p, int slot, int tile_bytes) {
