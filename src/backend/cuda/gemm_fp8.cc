@@ -35,7 +35,7 @@ int n_k_tiles(const PackedMatrix& matrix) {
 
 // Of the weights in E4M3: weight * 2^this.
 int total_log2(const PackedMatrix& matrix) {
-  return matrix.scale_log2 + matrix.fp8_log2;
+  return matrix.decoded_log2() + matrix.fp8_log2;
 }
 
 std::span<const PackedMatrix> parts_of(const MatmulArgs& args) {
@@ -62,8 +62,8 @@ void decode(const MatmulArgs& args, const Fp8Groups& groups, const MatmulWorkspa
     const Fp8Group& group = groups.group[g];
     for (int i = group.first; i < group.end; ++i) {
       const PackedMatrix& part = args.parts[i];
-      SPATE_CUDA(type_kernels(part.type).decode_e4m3(part.tiles, n_panels(part), n_k_tiles(part),
-                                                     half2_power(group.log2 - part.scale_log2), to, how),
+      SPATE_CUDA(type_kernels(part.type).decode_e4m3(part.tiles, part.row_factors, n_panels(part), n_k_tiles(part),
+                                                     half2_power(group.log2 - part.decoded_log2()), to, how),
                  "decoding {} x {} weights of {} to E4M3", part.n_rows, part.n_cols, quant_name(part.type));
       to += int64_t{part.n_rows} * padded_cols(part.n_cols);
     }
@@ -186,9 +186,10 @@ void measure_fp8_scales(std::span<PackedMatrix* const> matrices, const MatmulWor
       const PackedMatrix& matrix = *matrices[first + i];
       if (!measured(i)) continue;
       const int64_t n_elems = int64_t{n_panels(matrix)} * kTileRows * padded_cols(matrix.n_cols);
-      SPATE_CUDA(type_kernels(matrix.type)
-                     .decode(matrix.tiles, 0, n_panels(matrix), n_k_tiles(matrix), workspace.decoded, how),
-                 "decoding {} x {} weights of {}", matrix.n_rows, matrix.n_cols, quant_name(matrix.type));
+      SPATE_CUDA(
+          type_kernels(matrix.type)
+              .decode(matrix.tiles, matrix.row_factors, 0, n_panels(matrix), n_k_tiles(matrix), workspace.decoded, how),
+          "decoding {} x {} weights of {}", matrix.n_rows, matrix.n_cols, quant_name(matrix.type));
       SPATE_CUDA(launch_largest_magnitude(workspace.decoded, n_elems, largest + i, how),
                  "looking for the largest of {} weights", n_elems);
     }

@@ -70,8 +70,8 @@ struct ByteCodesOf<NibbleCodes<kHighBits, kNibbleOffset>> {
         if constexpr (kHighBits == 2) {
           const uint32_t high = r.high[h].w[2 * rh + i];
           to[0] = and_or(high << 4, 0x30303030, to[0]);
-          to[1] = and_or(high << 2, 0x30303030, to[1]);
-          to[2] = and_or(high, 0x30303030, to[2]);
+          to[1] = and_or(high, 0x30303030, to[1]);
+          to[2] = and_or(high << 2, 0x30303030, to[2]);
           to[3] = and_or(high >> 2, 0x30303030, to[3]);
         } else {
           // Sixteen columns' bits, eight even ones and 16 bits on eight odd ones, to the upper nibbles of four bytes.
@@ -170,11 +170,13 @@ struct FloatFactors {
   float scale[2], addend[2];
 };
 
-// The integer in the low 23 bits of `bits`, already masked and OR-ed with kFloatMagic, less kOffset.
-inline constexpr uint32_t kFloatMagic = 0x4b000000;
+// The integer in the low 23 bits of `bits`, already masked and OR-ed with kFloatMagic, less kOffset; times kCodeUnit,
+// in which scales are stored.
+inline constexpr uint32_t kFloatMagic = 0x3f000000;  // 0.5, whose last bit is kCodeUnit
+static_assert(kCodeUnit == 0x1p-24f);
 template <int kOffset>
 SPATE_HD inline float integer(uint32_t bits) {
-  return std::bit_cast<float>(bits) - (8388608.0f + kOffset);
+  return std::bit_cast<float>(bits) - (0.5f + kOffset * kCodeUnit);
 }
 
 // kPer16: whether a cell has two of each; factors<h, rh>().
@@ -186,7 +188,7 @@ struct FloatScalesOf<ScalePer32> {
   static constexpr bool kPer16 = false;
   template <int h, int rh>
   SPATE_HD static FloatFactors factors(const ScalePer32::Regs& r) {
-    return {{rh == 0 ? low_float(r.w[h]) : high_float(r.w[h]), 0}, {0, 0}};
+    return {{(rh == 0 ? low_float(r.w[h]) : high_float(r.w[h])) * kCodeUnit, 0}, {0, 0}};
   }
 };
 
@@ -196,7 +198,7 @@ struct FloatScalesOf<ScaleAndOffsetPer32> {
   template <int h, int rh>
   SPATE_HD static FloatFactors factors(const ScaleAndOffsetPer32::Regs& r) {
     const Half2Bits both = r.w[2 * h + rh];
-    return {{low_float(both), 0}, {high_float(both), 0}};
+    return {{low_float(both) * kCodeUnit, 0}, {high_float(both) * kOffsetUnit, 0}};
   }
 };
 

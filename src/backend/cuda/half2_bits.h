@@ -12,10 +12,12 @@ namespace spate::cuda {
 
 using Half2Bits = uint32_t;  // two float16, the first in the low half
 
-// A float16 constant in both halves, for values that float16 holds exactly.
+// A float16 constant in both halves, for values that float16 holds exactly, subnormal ones included.
 constexpr uint16_t half_bits(float value) {
   const auto bits = std::bit_cast<uint32_t>(value);
-  if ((bits & 0x7fffffff) == 0) return static_cast<uint16_t>(bits >> 16);
+  const float magnitude = value < 0 ? -value : value;
+  if (magnitude < 0x1p-14f)
+    return static_cast<uint16_t>((bits >> 16 & 0x8000) | static_cast<uint32_t>(magnitude * 0x1p24f));
   const int exponent = static_cast<int>(bits >> 23 & 255) - 127 + 15;
   return static_cast<uint16_t>((bits >> 16 & 0x8000) | exponent << 10 | (bits >> 13 & 0x3ff));
 }
@@ -47,6 +49,18 @@ __device__ __forceinline__ uint32_t byte_select(uint32_t low, uint32_t high, uin
 __device__ __forceinline__ uint32_t sign_select(uint32_t low, uint32_t high, uint32_t selector) {
   uint32_t d;
   asm("prmt.b32 %0, %1, %2, %3;" : "=r"(d) : "r"(low), "r"(high), "r"(selector));
+  return d;
+}
+// The low and the high half of a pair, in both halves. As moves, which the compiler makes part of the instruction that
+// takes them; a byte permutation it would leave.
+__device__ __forceinline__ Half2Bits low_twice(Half2Bits a) {
+  Half2Bits d;
+  asm("{.reg .b16 low, high; mov.b32 {low, high}, %1; mov.b32 %0, {low, low};}" : "=r"(d) : "r"(a));
+  return d;
+}
+__device__ __forceinline__ Half2Bits high_twice(Half2Bits a) {
+  Half2Bits d;
+  asm("{.reg .b16 low, high; mov.b32 {low, high}, %1; mov.b32 %0, {high, high};}" : "=r"(d) : "r"(a));
   return d;
 }
 // (a & mask) | b in one instruction.
@@ -95,6 +109,12 @@ inline uint32_t sign_select(uint32_t low, uint32_t high, uint32_t selector) {
   }
   return out;
 }
+inline Half2Bits low_twice(Half2Bits a) {
+  return (a & 0xffff) * 0x10001;
+}
+inline Half2Bits high_twice(Half2Bits a) {
+  return (a >> 16) * 0x10001;
+}
 inline uint32_t and_or(uint32_t a, uint32_t mask, uint32_t b) {
   return (a & mask) | b;
 }
@@ -102,14 +122,6 @@ inline uint32_t and_or(uint32_t a, uint32_t mask, uint32_t b) {
 // Of a where the mask has ones, of b elsewhere.
 SPATE_HD inline uint32_t bit_select(uint32_t mask, uint32_t a, uint32_t b) {
   return (a & mask) | (b & ~mask);
-}
-
-// The low and the high half of a pair, in both halves.
-SPATE_HD inline Half2Bits low_twice(Half2Bits a) {
-  return byte_select(a, a, 0x1010);
-}
-SPATE_HD inline Half2Bits high_twice(Half2Bits a) {
-  return byte_select(a, a, 0x3232);
 }
 
 // The integers in bits [kShift, ...) of both 16-bit halves of `bits`, already masked and OR-ed with 0x6400 (which makes

@@ -2,13 +2,14 @@
 // up the kernel by the number of tokens in one table (matmul_dispatch.cc); every quant type has every tier.
 //
 // Weights are re-laid once at load into tiles (tile_codes.h): the same bytes in another order, one copy for all tiers.
-// They are decoded to float16 in registers, times a power of two per matrix that keeps them in float16's range;
-// products are accumulated in float32.
+// They are decoded to float16 in registers, times a power of two per matrix that keeps them in float16's range, and one
+// per row where rows are of very different size; products are accumulated in float32.
 #pragma once
 
 #include <cstdint>
 #include <cuda_fp16.h>
 #include <cuda_runtime_api.h>
+#include <vector>
 
 #include "backend/cuda/activations.h"
 #include "backend/cuda/device_profile.h"
@@ -24,23 +25,39 @@ struct PackedMatrix {
   QuantType type{};
   int n_rows = 0;
   int n_cols = 0;
-  int scale_log2 = 0;  // tiles decode to weight * 2^scale_log2
+  int scale_log2 = 0;  // tiles decode to weight * 2^scale_log2, those of row r over row_factors[r] besides
+  const float* row_factors = nullptr;  // [n_rows in whole panels] powers of two, at most 1; null: all are 1
   static constexpr int kFp8NotMeasured = -100;
-  int fp8_log2 = kFp8NotMeasured;  // what they decode to, times 2^fp8_log2, fits E4M3 (gemm_fp8.h)
+  int fp8_log2 = kFp8NotMeasured;  // what decode() gives, times 2^fp8_log2, fits E4M3 (gemm_fp8.h)
+
+  // A matrix decoded to memory has one scale: its rows are multiplied by their factors and by 2^kRowLiftLog2, which
+  // keeps small ones from float16's lower end, and so hold weight * 2^decoded_log2().
+  static constexpr int kRowLiftLog2 = 15;
+  int decoded_log2() const { return scale_log2 + (row_factors == nullptr ? 0 : kRowLiftLog2); }
 };
 
-// Bytes of the tiles: a whole number of 16-row panels of 256-column tiles. A multiple of 256.
+// The powers of two of a matrix, on the host.
+struct MatrixScale {
+  int log2 = 0;                    // PackedMatrix::scale_log2
+  std::vector<float> row_factors;  // PackedMatrix::row_factors; empty: all are 1
+};
+
+// The powers of two for a matrix: its decoded weights stay away from both ends of float16. `raw`: all rows, host
+// memory. Reads the qblocks' scales alone.
+MatrixScale choose_scale(QuantType type, const std::byte* raw, int64_t n_rows, int64_t n_cols);
+
+// Bytes of a matrix on the device: a whole number of 16-row panels of 256-column tiles, behind them, but for float
+// types, room for row factors. A multiple of 256.
 int64_t packed_bytes(QuantType type, int64_t n_rows, int64_t n_cols);
+
+// Sets the matrix's scale; row factors go behind its tiles. `scale` is read until the stream has come that far.
+void set_scale(const MatrixScale& scale, PackedMatrix& matrix, std::byte* tiles, cudaStream_t stream);
 
 // Re-lays rows [first_row, first_row + n_rows) of a matrix from the file's qblocks `raw` (on the device, first_row's
 // first byte) into `tiles` (of the whole matrix, on the device). first_row is a multiple of 16; so is n_rows, except at
-// the matrix's end, whose panel is padded with zeros.
-void pack_rows(const void* raw, int first_row, int n_rows, int scale_log2, const PackedMatrix& shape, std::byte* tiles,
+// the matrix's end, whose panel is padded with zeros. The matrix's scale is set.
+void pack_rows(const void* raw, int first_row, int n_rows, const PackedMatrix& matrix, std::byte* tiles,
                cudaStream_t stream);
-
-// The power of two for a matrix: 2^result times its largest scale stays far from both ends of float16. `raw`: all rows,
-// host memory. Reads the qblocks' scales alone.
-int choose_scale_log2(QuantType type, const std::byte* raw, int64_t n_rows, int64_t n_cols);
 
 enum class Epilogue {
   kStore,   // y = product

@@ -1,6 +1,5 @@
 // The table of matrix products: which kernel, with what split of rows and of K, for how many tokens.
 #include <algorithm>
-#include <bit>
 
 #include "backend/cuda/gemm.h"
 #include "backend/cuda/gemm_fp8.h"
@@ -12,6 +11,7 @@
 #include "backend/cuda/matmul_wide.h"
 #include "backend/cuda/swiglu.h"
 #include "backend/cuda/tensor_map.h"
+#include "backend/cuda/tile_scales.h"
 #include "base/check.h"
 
 namespace spate::cuda {
@@ -34,8 +34,14 @@ int n_panels(const PackedMatrix& matrix) {
   return (matrix.n_rows + kTileRows - 1) / kTileRows;
 }
 
-float factor_of(const MatmulArgs& args, const PackedMatrix& part) {
-  return args.x_scale * std::bit_cast<float>(static_cast<uint32_t>(127 - part.scale_log2) << 23);
+// What sums with weights times 2^log2 are multiplied by.
+float factor_of(const MatmulArgs& args, int log2) {
+  return args.x_scale * power_of_two(-log2);
+}
+
+int64_t tiles_bytes(QuantType type, int64_t n_rows, int64_t n_cols) {
+  const int64_t panels = (n_rows + kTileRows - 1) / kTileRows, tiles = (n_cols + kTileCols - 1) / kTileCols;
+  return panels * tiles * type_kernels(type).tile_bytes;
 }
 
 Launch launch_of(const StreamPlan& plan, const DeviceProfile& profile, cudaStream_t stream) {
@@ -151,7 +157,8 @@ void run_mma(const MatmulArgs& args, int first, int end, int column, int n_token
                                .panel_end = params.n_slots,
                                .n_rows = part.n_rows,
                                .column = column,
-                               .factor = factor_of(args, part),
+                               .factor = factor_of(args, part.scale_log2),
+                               .row_factors = part.row_factors,
                                .second = !same_kernels(matrix, part)};
     column += part.n_rows;
   }
@@ -211,7 +218,7 @@ void run_gemm(const MatmulArgs& args, const PackedMatrix& part, const __half* x,
               int n_tokens, const MatmulWorkspace& workspace, const DeviceProfile& profile, cudaStream_t stream) {
   const int n_k_tiles = padded_cols(part.n_cols) / kTileCols;
   SPATE_CUDA(type_kernels(part.type).decode(
-                 part.tiles, 0, n_panels(part), n_k_tiles, workspace.decoded,
+                 part.tiles, part.row_factors, 0, n_panels(part), n_k_tiles, workspace.decoded,
                  {.grid = {}, .block = {}, .stream = stream, .dependent = profile.dependent_launch}),
              "decoding {} x {} weights of {}", part.n_rows, part.n_cols, quant_name(part.type));
   workspace.gemm->run({.x = x,
@@ -221,7 +228,7 @@ void run_gemm(const MatmulArgs& args, const PackedMatrix& part, const __half* x,
                        .n_rows = part.n_rows,
                        .n_cols = padded_cols(part.n_cols),
                        .y_stride = y_stride,
-                       .alpha = factor_of(args, part),
+                       .alpha = factor_of(args, part.decoded_log2()),
                        .beta = beta},
                       workspace.gemm_scratch, stream);
 }
@@ -282,20 +289,35 @@ const TypeKernels& type_kernels(QuantType type) {
 }
 
 int64_t packed_bytes(QuantType type, int64_t n_rows, int64_t n_cols) {
-  const int64_t panels = (n_rows + kTileRows - 1) / kTileRows, tiles = (n_cols + kTileCols - 1) / kTileCols;
-  return (panels * tiles * type_kernels(type).tile_bytes + 255) / 256 * 256;
+  const int64_t rows = (n_rows + kTileRows - 1) / kTileRows * kTileRows;
+  const int64_t factor_bytes = is_float_type(type) ? 0 : rows * static_cast<int64_t>(sizeof(float));
+  return (tiles_bytes(type, n_rows, n_cols) + factor_bytes + 255) / 256 * 256;
 }
 
-void pack_rows(const void* raw, int first_row, int n_rows, int scale_log2, const PackedMatrix& shape, std::byte* tiles,
+void set_scale(const MatrixScale& scale, PackedMatrix& matrix, std::byte* tiles, cudaStream_t stream) {
+  matrix.scale_log2 = scale.log2;
+  matrix.row_factors = nullptr;
+  if (scale.row_factors.empty()) return;
+  const size_t n_rows = scale.row_factors.size();
+  SPATE_CHECK(n_rows == static_cast<size_t>(n_panels(matrix)) * kTileRows, "{} factors for {} rows", n_rows,
+              matrix.n_rows);
+  std::byte* to = tiles + tiles_bytes(matrix.type, matrix.n_rows, matrix.n_cols);
+  SPATE_CUDA(cudaMemcpyAsync(to, scale.row_factors.data(), n_rows * sizeof(float), cudaMemcpyHostToDevice, stream),
+             "copying the factors of {} rows", n_rows);
+  matrix.row_factors = reinterpret_cast<const float*>(to);
+}
+
+void pack_rows(const void* raw, int first_row, int n_rows, const PackedMatrix& matrix, std::byte* tiles,
                cudaStream_t stream) {
   SPATE_CHECK(first_row % kTileRows == 0, "packing from row {}", first_row);
-  const TypeKernels& kernels = type_kernels(shape.type);
-  const int64_t panel_bytes = int64_t{padded_cols(shape.n_cols) / kTileCols} * kernels.tile_bytes;
-  SPATE_CUDA(kernels.pack(static_cast<const std::byte*>(raw), quant_bytes(shape.type, shape.n_cols), n_rows,
-                          shape.n_cols, std::bit_cast<float>(static_cast<uint32_t>(127 + scale_log2) << 23),
+  const TypeKernels& kernels = type_kernels(matrix.type);
+  const int64_t panel_bytes = int64_t{padded_cols(matrix.n_cols) / kTileCols} * kernels.tile_bytes;
+  SPATE_CUDA(kernels.pack(static_cast<const std::byte*>(raw), quant_bytes(matrix.type, matrix.n_cols), n_rows,
+                          matrix.n_cols, power_of_two(matrix.scale_log2),
+                          matrix.row_factors == nullptr ? nullptr : matrix.row_factors + first_row,
                           tiles + first_row / kTileRows * panel_bytes, {.grid = {}, .block = {}, .stream = stream}),
-             "packing rows {} to {} of {} columns of {}", first_row, first_row + n_rows, shape.n_cols,
-             quant_name(shape.type));
+             "packing rows {} to {} of {} columns of {}", first_row, first_row + n_rows, matrix.n_cols,
+             quant_name(matrix.type));
 }
 
 MatmulWorkspaceSize matmul_workspace_size(const MatmulDemand& demand, const DeviceProfile& profile) {

@@ -127,6 +127,12 @@ __device__ __forceinline__ void add_to_residual(const MmaParams& p, const RowSha
   }
 }
 
+// What a row's sums are multiplied by, whatever the token. A row that does not exist has some factor.
+__device__ __forceinline__ float row_factor(const MatmulPart& part, int row) {
+  if (part.row_factors == nullptr || row >= part.n_rows) return part.factor;
+  return part.factor * __ldg(part.row_factors + row);
+}
+
 // Writes a thread's share of the sums; sum(t): of token share.first_token + t. Each element of y belongs to one thread
 // of one CTA, so that an addition needs no order; as an atomic one it needs no answer either.
 template <int kAtOnce, typename Sum>
@@ -134,8 +140,9 @@ __device__ __forceinline__ void store_sums(const MmaParams& p, const RowShare& s
   if (share.slot >= p.n_slots) return;
   const SlotPlace place = slot_place(p, share.slot);
   const MatmulPart& part = p.parts[place.part];
+  const float factor = row_factor(part, place.panel * kTileRows + share.row);
   const auto value = [&](int t) {
-    return sum(t) * part.factor * token_factors().of_sums[(share.first_token + t) % kMaxCtaTokens];
+    return sum(t) * factor * token_factors().of_sums[(share.first_token + t) % kMaxCtaTokens];
   };
   if (p.next.x != nullptr) return add_to_residual<kAtOnce>(p, share, place.panel, value);
   const int r = place.panel * kTileRows + share.row;
@@ -174,8 +181,8 @@ struct SwiGluRow {
       : exists(panel * kTileRows + row < p.parts[0].n_rows),
         ff(p.ff + k_position(panel * kTileRows + row)),
         stride(p.ff_stride),
-        gate_factor(p.parts[0].factor),
-        up_factor(p.parts[1].factor) {}
+        gate_factor(row_factor(p.parts[0], panel * kTileRows + row)),
+        up_factor(row_factor(p.parts[1], panel * kTileRows + row)) {}
 
   __device__ void store(int token, float gate_sum, float up_sum) const {
     const float factor = token_factors().of_sums[token % kMaxCtaTokens];

@@ -39,15 +39,15 @@ struct TypeKernels {
   // many.
   cudaError_t (*wide)(int n_tokens, const MmaParams& params, const CUtensorMap& x, const Launch& how);
   // Decodes panels [first_panel, first_panel + n_panels) to out[16 n_panels, 256 n_k_tiles], columns in the
-  // activations' order (k_position).
-  cudaError_t (*decode)(const std::byte* tiles, int first_panel, int n_panels, int n_k_tiles, __half* out,
-                        const Launch& how);
+  // activations' order (k_position): weights times 2^PackedMatrix::decoded_log2(). row_factors: the matrix's.
+  cudaError_t (*decode)(const std::byte* tiles, const float* row_factors, int first_panel, int n_panels, int n_k_tiles,
+                        __half* out, const Launch& how);
   // The same of panels [0, n_panels) to E4M3, each weight multiplied by the float16 in both halves of `power`.
-  cudaError_t (*decode_e4m3)(const std::byte* tiles, int n_panels, int n_k_tiles, Half2Bits power, std::byte* out,
-                             const Launch& how);
-  // Re-lays as pack_rows().
-  cudaError_t (*pack)(const std::byte* raw, int64_t row_bytes, int n_rows, int n_cols, float power, std::byte* tiles,
-                      const Launch& how);
+  cudaError_t (*decode_e4m3)(const std::byte* tiles, const float* row_factors, int n_panels, int n_k_tiles,
+                             Half2Bits power, std::byte* out, const Launch& how);
+  // Re-lays as pack_rows(); row_factors: of raw's first row on, or null.
+  cudaError_t (*pack)(const std::byte* raw, int64_t row_bytes, int n_rows, int n_cols, float power,
+                      const float* row_factors, std::byte* tiles, const Launch& how);
 };
 
 // The kernels of a type; F32 and BF16 matrices differ from F16 in pack alone.

@@ -67,7 +67,7 @@ __device__ __forceinline__ void mma(float c[4], uint32_t a0, uint32_t a1, uint32
 template <class Tile, int h, int kOctets, int kPanels>
 __device__ __forceinline__ void multiply_half(const typename Tile::Regs (&regs)[kPanels], uint32_t x_even,
                                               uint32_t x_odd, Sums<kOctets, kPanels>& sums) {
-  Factors factors[kPanels][2];
+  typename Tile::Factors factors[kPanels][2];
 #pragma unroll
   for (int p = 0; p < kPanels; ++p) {
     factors[p][0] = Tile::template factors<h, 0>(regs[p]);

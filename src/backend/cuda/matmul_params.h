@@ -15,9 +15,10 @@ struct MatmulPart {
   const std::byte* tiles;
   int panel_end;  // one past its last panel, counted from the first part's first
   int n_rows;
-  int column;    // of its first row in y
-  float factor;  // what a sum is multiplied by: the activations' scale over the weights'
-  bool second;   // its tiles are of the kernel's second format
+  int column;                // of its first row in y
+  float factor;              // what a sum is multiplied by: the activations' scale over the weights'
+  const float* row_factors;  // [n_rows in whole panels] what it is multiplied by besides; null: nothing
+  bool second;               // its tiles are of the kernel's second format
 };
 
 // How a CTA of matmul_stream.h is laid out: warps that multiply, and the chunks of weights that each keeps in shared

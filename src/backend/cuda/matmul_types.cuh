@@ -32,12 +32,19 @@ __device__ __forceinline__ void write_tile(const uint32_t* words, int lane, Half
   }
 }
 
+// What weights of a row are multiplied by when they are decoded to memory, in both halves:
+// PackedMatrix::decoded_log2().
+__device__ __forceinline__ Half2Bits row_lift(const float* row_factors, int64_t row) {
+  if (row_factors == nullptr) return half2_of(1.0f);
+  return low_twice(to_half(row_factors[row] * power_of_two(PackedMatrix::kRowLiftLog2)));
+}
+
 // One warp a tile: decoded through shared memory, so that rows are written 512 bytes at a time. Out: __half, or
 // std::byte for E4M3 of the weights times `power`.
 template <class Tile, class Out>
 __global__ void __launch_bounds__(32 * kDecodeWarps)
-    decode_tiles_kernel(const std::byte* tiles, int first_panel, int n_panels, int n_k_tiles, Half2Bits power,
-                        Out* out) {
+    decode_tiles_kernel(const std::byte* tiles, const float* row_factors, int first_panel, int n_panels, int n_k_tiles,
+                        Half2Bits power, Out* out) {
   constexpr int kRowWords = kTileCols / 2 + 4;  // padded: lanes of eight rows meet no bank twice
   __shared__ __align__(16) uint32_t decoded[kDecodeWarps][kTileRows * kRowWords];
   release_successor();
@@ -47,16 +54,15 @@ __global__ void __launch_bounds__(32 * kDecodeWarps)
   if (tile >= int64_t{n_panels} * n_k_tiles) return;
   uint32_t* words = decoded[threadIdx.x / 32];
   const auto regs = Tile::load(LaneCursor::at(tiles + (int64_t{first_panel} * n_k_tiles + tile) * Tile::kBytes, lane));
+  const int64_t first_row = (first_panel + tile / n_k_tiles) * kTileRows + g;
+  const Half2Bits lift[2] = {row_lift(row_factors, first_row), row_lift(row_factors, first_row + 8)};
   const auto cell = [&]<int h, int rh>() {
-    const Factors factors = Tile::template factors<h, rh>(regs);
+    const typename Tile::Factors factors = Tile::template factors<h, rh>(regs);
     const auto columns32 = [&]<int c>() {
       Half2Bits w[4];
       Tile::template weights<h, rh, c>(regs, factors, w);
       uint32_t* at = words + (g + 8 * rh) * kRowWords + h * 64 + c * 16 + t;
-      at[0] = w[0];
-      at[4] = w[1];
-      at[8] = w[2];
-      at[12] = w[3];
+      for (int i = 0; i < 4; ++i) at[4 * i] = h2_mul(w[i], lift[rh]);
     };
     columns32.template operator()<0>();
     columns32.template operator()<1>();
@@ -75,7 +81,7 @@ __global__ void __launch_bounds__(32 * kDecodeWarps)
 // One warp a tile.
 template <QuantType type>
 __global__ void pack_tiles_kernel(const std::byte* raw, int64_t row_bytes, int n_rows, int n_cols, float power,
-                                  std::byte* tiles) {
+                                  const float* row_factors, std::byte* tiles) {
   const int lane = threadIdx.x % 32;
   const int n_k_tiles = padded_cols(n_cols) / kTileCols;
   const int64_t n_panels = (n_rows + kTileRows - 1) / kTileRows;
@@ -84,11 +90,13 @@ __global__ void pack_tiles_kernel(const std::byte* raw, int64_t row_bytes, int n
   const int first_col = static_cast<int>(tile % n_k_tiles) * kTileCols;
   const int64_t tile_row_bytes = int64_t{first_col} / Qblock<type>::kElems * static_cast<int64_t>(sizeof(Qblock<type>));
   const std::byte* row[2];
+  float row_power[2];
   for (int rh = 0; rh < 2; ++rh) {
     const int64_t r = tile / n_k_tiles * kTileRows + lane / 4 + 8 * rh;
     row[rh] = r < n_rows ? raw + r * row_bytes + tile_row_bytes : nullptr;
+    row_power[rh] = row_factors != nullptr && r < n_rows ? power / row_factors[r] : power;
   }
-  pack_lane<type>(row, n_cols - first_col, power, lane, tiles + tile * TileFormat<type>::kBytes);
+  pack_lane<type>(row, n_cols - first_col, row_power, lane, tiles + tile * TileFormat<type>::kBytes);
 }
 
 template <class Tile, MmaTier tier, bool kTwoAhead>
@@ -145,28 +153,28 @@ inline Launch decode_launch(int64_t n_tiles, const Launch& how) {
 }
 
 template <class Tile>
-cudaError_t launch_decode(const std::byte* tiles, int first_panel, int n_panels, int n_k_tiles, __half* out,
-                          const Launch& how) {
+cudaError_t launch_decode(const std::byte* tiles, const float* row_factors, int first_panel, int n_panels,
+                          int n_k_tiles, __half* out, const Launch& how) {
   return launch(decode_launch(int64_t{n_panels} * n_k_tiles, how), decode_tiles_kernel<Tile, __half>, tiles,
-                first_panel, n_panels, n_k_tiles, Half2Bits{}, out);
+                row_factors, first_panel, n_panels, n_k_tiles, Half2Bits{}, out);
 }
 
 template <class Tile>
-cudaError_t launch_decode_e4m3(const std::byte* tiles, int n_panels, int n_k_tiles, Half2Bits power, std::byte* out,
-                               const Launch& how) {
-  return launch(decode_launch(int64_t{n_panels} * n_k_tiles, how), decode_tiles_kernel<Tile, std::byte>, tiles, 0,
-                n_panels, n_k_tiles, power, out);
+cudaError_t launch_decode_e4m3(const std::byte* tiles, const float* row_factors, int n_panels, int n_k_tiles,
+                               Half2Bits power, std::byte* out, const Launch& how) {
+  return launch(decode_launch(int64_t{n_panels} * n_k_tiles, how), decode_tiles_kernel<Tile, std::byte>, tiles,
+                row_factors, 0, n_panels, n_k_tiles, power, out);
 }
 
 template <QuantType type>
-cudaError_t launch_pack(const std::byte* raw, int64_t row_bytes, int n_rows, int n_cols, float power, std::byte* tiles,
-                        const Launch& how) {
+cudaError_t launch_pack(const std::byte* raw, int64_t row_bytes, int n_rows, int n_cols, float power,
+                        const float* row_factors, std::byte* tiles, const Launch& how) {
   constexpr int kWarps = 4;
   const int64_t n_tiles = int64_t{(n_rows + kTileRows - 1) / kTileRows} * (padded_cols(n_cols) / kTileCols);
   Launch sized = how;
   sized.grid = dim3(static_cast<unsigned>((n_tiles + kWarps - 1) / kWarps));
   sized.block = dim3(32 * kWarps);
-  return launch(sized, pack_tiles_kernel<type>, raw, row_bytes, n_rows, n_cols, power, tiles);
+  return launch(sized, pack_tiles_kernel<type>, raw, row_bytes, n_rows, n_cols, power, row_factors, tiles);
 }
 
 template <QuantType type>

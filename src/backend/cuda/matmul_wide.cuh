@@ -171,7 +171,8 @@ __device__ __forceinline__ void multiply_wide(WeightRing<Tile>& weights, Activat
   const int lane = threadIdx.x % 32;
   uint32_t read = nowhere;  // the barrier of the stage that the products under way read
   // Half h of a tile, its columns 32 c to 32 (c + kGroup).
-  const auto group = [&]<int h, int first>(const typename Tile::Regs& regs, const Factors(&factors)[2], uint64_t b) {
+  const auto group = [&]<int h, int first>(const typename Tile::Regs& regs, const typename Tile::Factors(&factors)[2],
+                                           uint64_t b) {
     Half2Bits w[kGroup][2][4];
     const auto decode = [&]<int i>() {
       Tile::template weights<h, 0, first + i>(regs, factors[0], w[i][0]);
@@ -197,18 +198,18 @@ __device__ __forceinline__ void multiply_wide(WeightRing<Tile>& weights, Activat
   const auto half = [&]<int h>(const std::byte* chunk) {
     const SharedCursor cursor = SharedCursor::at(chunk, lane);
     const typename Tile::Regs regs = Tile::load(cursor);
-    const Factors factors[2] = {Tile::template factors<h, 0>(regs), Tile::template factors<h, 1>(regs)};
+    const typename Tile::Factors factors[2] = {Tile::template factors<h, 0>(regs), Tile::template factors<h, 1>(regs)};
     x.wait();
     const uint64_t b = describe_b(x.at);
     group.template operator()<h, 0>(regs, factors, b);
     if (lane == 0) barrier_arrive(read);
-    if constexpr (kGroup == 1) group.template operator()<h, 1>(regs, factors, b);
-    if constexpr (kGroup <= 2) {
-      // Halves that come by themselves, and many sums, leave no registers to keep all codes in.
-      constexpr bool kKept = WeightRing<Tile>::kPerTile == 1 && kGroup == 2;
-      const typename Tile::Regs rest = kKept ? regs : Tile::load(cursor);
-      group.template operator()<h, 2>(rest, factors, b);
-      if constexpr (kGroup == 1) group.template operator()<h, 3>(rest, factors, b);
+    // Halves that come by themselves leave no registers to keep all codes in; many sums none but for a group's own.
+    if constexpr (kGroup == 2)
+      group.template operator()<h, 2>(WeightRing<Tile>::kPerTile == 1 ? regs : Tile::load(cursor), factors, b);
+    if constexpr (kGroup == 1) {
+      group.template operator()<h, 1>(Tile::load(cursor), factors, b);
+      group.template operator()<h, 2>(Tile::load(cursor), factors, b);
+      group.template operator()<h, 3>(Tile::load(cursor), factors, b);
     }
     read = x.empty();
     x.next();

@@ -6,8 +6,12 @@
 // activations (activations.h). A load of a warp is contiguous.
 //
 // Each of these "codes" gives: kBytes of a tile; Regs, a lane's share; load(); pairs<h, rh, c>(), columns 8 c .. 8 c +
-// 7 of a cell as four pairs of float16 holding the integers less their offset; and pack_cell(), the inverse, from
-// code[32].
+// 7 of a cell as four pairs of codes; and pack_cell(), the inverse, from code[32].
+//
+// A pair of codes is masked out of its word and left where it was, in bits kUnitStep * u and up of either half, u =
+// unit(pair). Codes end below bit 10, so that such a half, read as float16, is subnormal and code * 2^(kUnitStep * u -
+// 24) exactly: a multiply-add with the scale times 2^(24 - kUnitStep * u) gives the weight, rounded once, without a
+// conversion of the code before it. kUnits: how many u there are. kOffset: what is subtracted from a code.
 #pragma once
 
 #include <cstddef>
@@ -143,8 +147,9 @@ SPATE_HD inline uint32_t moved(uint32_t plane) {
 
 // Codes of 4 + kHighBits bits: a plane of nibbles (16 bytes a cell), then one of the bits above them (4 bytes a cell
 // for one bit, 8 for two). Of a word of eight columns, pair j is nibbles j and j + 4, so one mask serves both halves.
-template <int kHighBits, int kOffset>
+template <int kHighBits, int kCodeOffset>
 struct NibbleCodes {
+  static constexpr int kUnits = 2, kUnitStep = 4, kOffset = kCodeOffset;
   static constexpr int kLowBytes = 2048;
   static constexpr int kBytes = kLowBytes + 512 * kHighBits;
 
@@ -164,11 +169,12 @@ struct NibbleCodes {
   template <int h, int rh, int c>
   SPATE_HD static void pairs(const Regs& r, Half2Bits out[4]) {
     const uint32_t low = r.low[2 * h + rh].w[c], upper = low >> 8;
-    out[0] = integers<0, kOffset>(with_high<h, rh, c, 0>(r, and_or(low, 0x000f000f, kMagic)));
-    out[1] = integers<4, kOffset>(with_high<h, rh, c, 1>(r, and_or(low, 0x00f000f0, kMagic)));
-    out[2] = integers<0, kOffset>(with_high<h, rh, c, 2>(r, and_or(upper, 0x000f000f, kMagic)));
-    out[3] = integers<4, kOffset>(with_high<h, rh, c, 3>(r, and_or(upper, 0x00f000f0, kMagic)));
+    out[0] = with_high<h, rh, c, 0>(r, low & 0x000f000f);
+    out[1] = with_high<h, rh, c, 1>(r, low & 0x00f000f0);
+    out[2] = with_high<h, rh, c, 2>(r, upper & 0x000f000f);
+    out[3] = with_high<h, rh, c, 3>(r, upper & 0x00f000f0);
   }
+  SPATE_HD static constexpr int unit(int pair) { return pair % 2; }
 
   SPATE_HD static void pack_cell(const uint8_t* code, int h, int rh, int lane, std::byte* tile) {
     Words4 low = {};
@@ -178,7 +184,7 @@ struct NibbleCodes {
       low.w[n / 8] |= static_cast<uint32_t>(code[n] & 15) << (4 * (pair % 4) + 16 * odd);
       if constexpr (kHighBits == 1) high.w[0] |= static_cast<uint32_t>(code[n] >> 4) << (pair + 16 * odd);
       if constexpr (kHighBits == 2)
-        high.w[n / 16] |= static_cast<uint32_t>(code[n] >> 4) << (2 * (pair % 8) + 16 * odd);
+        high.w[n / 16] |= static_cast<uint32_t>(code[n] >> 4) << (2 * high_place(pair % 8) + 16 * odd);
     }
     const int cell = 2 * h + rh;
     store_as(tile + 512 * cell + 16 * lane, low);
@@ -187,6 +193,9 @@ struct NibbleCodes {
   }
 
  private:
+  // Of eight pairs, where one's two bits lie, in twos: so that one shift serves a pair above bit 0 and one above bit 4.
+  SPATE_HD static constexpr int high_place(int pair) { return (pair & 4) | (pair & 1) << 1 | (pair >> 1 & 1); }
+
   template <int h, int rh, int c, int j>
   SPATE_HD static uint32_t with_high(const Regs& r, uint32_t low) {
     constexpr int kTo = j % 2 == 0 ? 4 : 8;  // above the nibble, which lies at bit 0 or 4
@@ -194,7 +203,7 @@ struct NibbleCodes {
     if constexpr (kHighBits == 1) {
       return and_or(moved<kPair, kTo>(r.high[0].w[2 * h + rh]), 0x00010001u << kTo, low);
     } else if constexpr (kHighBits == 2) {
-      return and_or(moved<2 * (kPair % 8), kTo>(r.high[h].w[2 * rh + c / 2]), 0x00030003u << kTo, low);
+      return and_or(moved<2 * high_place(kPair % 8), kTo>(r.high[h].w[2 * rh + c / 2]), 0x00030003u << kTo, low);
     } else {
       return low;
     }
@@ -202,8 +211,9 @@ struct NibbleCodes {
 };
 
 // Codes of 2 + kHighBits bits: a plane of two bits a code (8 bytes a cell), then one of the bit above.
-template <int kHighBits, int kOffset>
+template <int kHighBits, int kCodeOffset>
 struct TwoBitCodes {
+  static constexpr int kUnits = 2, kUnitStep = 4, kOffset = kCodeOffset;
   static constexpr int kLowBytes = 1024;
   static constexpr int kBytes = kLowBytes + 512 * kHighBits;
 
@@ -223,13 +233,15 @@ struct TwoBitCodes {
   template <int h, int rh, int c>
   SPATE_HD static void pairs(const Regs& r, Half2Bits out[4]) {
     const uint32_t word = r.low[h].w[2 * rh + c / 2];
-    const uint32_t low = c % 2 == 0 ? word : word >> 8;
+    // Scales for each of the four places would take more registers than a shift is worth.
+    const uint32_t even = c % 2 == 0 ? word : word >> 8, odd = c % 2 == 0 ? word >> 2 : word >> 10;
     const uint32_t high = r.high[0].w[2 * h + rh];
-    out[0] = integers<0, kOffset>(with_high<4 * c + 0, 2>(high, and_or(low, 0x00030003, kMagic)));
-    out[1] = integers<2, kOffset>(with_high<4 * c + 1, 4>(high, and_or(low, 0x000c000c, kMagic)));
-    out[2] = integers<4, kOffset>(with_high<4 * c + 2, 6>(high, and_or(low, 0x00300030, kMagic)));
-    out[3] = integers<6, kOffset>(with_high<4 * c + 3, 8>(high, and_or(low, 0x00c000c0, kMagic)));
+    out[0] = with_high<4 * c + 0, 2>(high, even & 0x00030003);
+    out[1] = with_high<4 * c + 1, 2>(high, odd & 0x00030003);
+    out[2] = with_high<4 * c + 2, 6>(high, even & 0x00300030);
+    out[3] = with_high<4 * c + 3, 6>(high, odd & 0x00300030);
   }
+  SPATE_HD static constexpr int unit(int pair) { return pair / 2; }
 
   SPATE_HD static void pack_cell(const uint8_t* code, int h, int rh, int lane, std::byte* tile) {
     Words2 low = {};
@@ -257,6 +269,7 @@ struct TwoBitCodes {
 // 4-bit codes into the sixteen levels of the IQ4 types (quant/iq4_nl.h), which are kept plus 128 as bytes in four
 // registers. Nibble i of a word is column i.
 struct LevelCodes {
+  static constexpr int kUnits = 1, kUnitStep = 0, kOffset = 128;
   static constexpr int kBytes = 2048;
 
   struct Regs {
@@ -276,6 +289,7 @@ struct LevelCodes {
     levels(word, out);
     levels(word >> 16, out + 2);
   }
+  SPATE_HD static constexpr int unit(int) { return 0; }
 
   SPATE_HD static void pack_cell(const uint8_t* code, int h, int rh, int lane, std::byte* tile) {
     Words4 word = {};
@@ -293,13 +307,14 @@ struct LevelCodes {
     const uint32_t lower = byte_select(kTable[0], kTable[1], index), upper = byte_select(kTable[2], kTable[3], index);
     // Bit 3 of a nibble chooses between byte i of the one and of the other.
     const uint32_t level = byte_select(lower, upper, and_or(nibbles >> 1, 0x4444, 0x3210));
-    out[0] = h2_add(byte_select(level, kMagic, 0x5150), half2_of(-1152.0f));
-    out[1] = h2_add(byte_select(level, kMagic, 0x5352), half2_of(-1152.0f));
+    out[0] = byte_select(level, 0, 0x4140);
+    out[1] = byte_select(level, 0, 0x4342);
   }
 };
 
 // Signed bytes, kept plus 128, four a word in order.
 struct ByteCodes {
+  static constexpr int kUnits = 1, kUnitStep = 0, kOffset = 128;
   static constexpr int kBytes = 4096;
 
   struct Regs {
@@ -318,10 +333,11 @@ struct ByteCodes {
     const Words4& half_cell = r.word[2 * (2 * h + rh) + c / 2];
     for (int i = 0; i < 2; ++i) {
       const uint32_t word = half_cell.w[2 * (c % 2) + i];
-      out[2 * i] = h2_add(byte_select(word, kMagic, 0x5150), half2_of(-1152.0f));
-      out[2 * i + 1] = h2_add(byte_select(word, kMagic, 0x5352), half2_of(-1152.0f));
+      out[2 * i] = byte_select(word, 0, 0x4140);
+      out[2 * i + 1] = byte_select(word, 0, 0x4342);
     }
   }
+  SPATE_HD static constexpr int unit(int) { return 0; }
 
   // code: the signed values plus 128.
   SPATE_HD static void pack_cell(const uint8_t* code, int h, int rh, int lane, std::byte* tile) {

@@ -27,6 +27,7 @@ namespace spate::cuda {
 template <class Codes, class Scales>
 struct PackedTile {
   using Packed = PackedTile;  // of a TileFormat
+  static_assert(Scales::kAddend == (Codes::kOffset == 0));
   static constexpr int kBytes = Codes::kBytes + Scales::kBytes;
 
   struct Regs {
@@ -39,28 +40,40 @@ struct PackedTile {
     return {Codes::load(c), Scales::template load<Codes::kBytes>(c)};
   }
 
+  // Of columns 0..15 and 16..31 of a cell; each value twice. scale[u] fits codes of unit u.
+  struct Factors {
+    Half2Bits scale[Codes::kUnits][2];
+    Half2Bits addend[2];
+  };
+
   template <int h, int rh>
   SPATE_HD static Factors factors(const Regs& r) {
-    return Scales::template factors<h, rh>(r.scales);
+    const ScalePair pair = Scales::template scales<h, rh>(r.scales);
+    Factors f;
+    for (int u = 0; u < Codes::kUnits; ++u) {
+      const auto unit = 1.0f / static_cast<float>(1 << (Codes::kUnitStep * u));
+      spread(u == 0 ? pair.scale : h2_mul(pair.scale, half2_of(unit)), f.scale[u]);
+    }
+    spread(Scales::kAddend ? pair.addend : h2_mul(pair.scale, half2_of(-Codes::kOffset * kCodeUnit)), f.addend);
+    return f;
   }
 
   // Columns 8 c .. 8 c + 7 of cell (h, rh).
   template <int h, int rh, int c>
   SPATE_HD static void weights(const Regs& r, const Factors& factors, Half2Bits out[4]) {
     Codes::template pairs<h, rh, c>(r.codes, out);
-    for (int i = 0; i < 4; ++i) {
-      if constexpr (Scales::kAddend) {
-        out[i] = h2_fma(out[i], factors.scale[c / 2], factors.addend[c / 2]);
-      } else {
-        out[i] = h2_mul(out[i], factors.scale[c / 2]);
-      }
-    }
+    for (int i = 0; i < 4; ++i) out[i] = h2_fma(out[i], factors.scale[Codes::unit(i)][c / 2], factors.addend[c / 2]);
   }
 
-  SPATE_HD static void pack(const uint8_t code[4][32], const LaneScales& scales, float power, int lane,
-                            std::byte* tile) {
+  SPATE_HD static void pack(const uint8_t code[4][32], const LaneScales& scales, int lane, std::byte* tile) {
     for (int cell = 0; cell < 4; ++cell) Codes::pack_cell(code[cell], cell / 2, cell % 2, lane, tile);
-    Scales::pack(scales, power, lane, tile + Codes::kBytes);
+    Scales::pack(scales, lane, tile + Codes::kBytes);
+  }
+
+ private:
+  SPATE_HD static void spread(Half2Bits pair, Half2Bits out[2]) {
+    out[0] = Scales::kPer16 ? low_twice(pair) : pair;
+    out[1] = Scales::kPer16 ? high_twice(pair) : pair;
   }
 };
 
@@ -72,6 +85,7 @@ struct HalfTile {
   struct Regs {
     Words4 word[16];  // four a cell, columns in order
   };
+  struct Factors {};
 
   template <class Cursor>
   SPATE_HD static Regs load(const Cursor& c) {
@@ -223,9 +237,10 @@ struct TileFormat<QuantType::kF32> : HalfTile {
 };
 
 // Re-lays a lane's share of one tile. row[rh] is the file's data of the tile's rows g and g + 8 from the tile's first
-// column on, or null past the matrix's last row; n_cols, of the matrix from there on, may be less than the tile's.
+// column on, or null past the matrix's last row; n_cols, of the matrix from there on, may be less than the tile's. The
+// tile decodes to weights times the row's power.
 template <QuantType type>
-SPATE_HD void pack_lane(const std::byte* const row[2], int n_cols, float power, int lane, std::byte* tile) {
+SPATE_HD void pack_lane(const std::byte* const row[2], int n_cols, const float power[2], int lane, std::byte* tile) {
   constexpr bool kHalf = type == QuantType::kF16 || type == QuantType::kBF16 || type == QuantType::kF32;
   if constexpr (kHalf) {
     using Element = std::conditional_t<type == QuantType::kF32, float, uint16_t>;
@@ -234,7 +249,8 @@ SPATE_HD void pack_lane(const std::byte* const row[2], int n_cols, float power, 
       const int first = 128 * (cell / 2) + 32 * (lane % 4);
       const auto* from = reinterpret_cast<const Element*>(row[cell % 2]);
       for (int n = 0; n < 32; ++n)
-        if (from != nullptr && first + n < n_cols) half[cell][n] = TileFormat<type>::read(from[first + n], power);
+        if (from != nullptr && first + n < n_cols)
+          half[cell][n] = TileFormat<type>::read(from[first + n], power[cell % 2]);
     }
     HalfTile::pack(half, lane, tile);
   } else {
@@ -246,9 +262,12 @@ SPATE_HD void pack_lane(const std::byte* const row[2], int n_cols, float power, 
       const auto* blocks = reinterpret_cast<const Block*>(row[cell % 2]);
       if (blocks == nullptr || 32 * s >= n_cols) continue;
       constexpr int kSubblocks = Block::kElems / 32;
-      scales[cell / 2][cell % 2] = TileFormat<type>::read(blocks[s / kSubblocks], s % kSubblocks, code[cell]);
+      CellScales& of = scales[cell / 2][cell % 2];
+      of = TileFormat<type>::read(blocks[s / kSubblocks], s % kSubblocks, code[cell]);
+      of.d *= power[cell % 2];
+      of.dmin *= power[cell % 2];
     }
-    TileFormat<type>::pack(code, scales, power, lane, tile);
+    TileFormat<type>::pack(code, scales, lane, tile);
   }
 }
 

@@ -1,9 +1,11 @@
-// How the scales of a weight tile lie behind its codes, and how a lane gets the factors of a cell (tile_codes.h): a
-// weight is scale * code + addend, with one scale a cell or one for each 16 columns. Each of these gives kBytes of a
-// tile, kAddend (whether there is one), Regs and load() of a lane's share, factors<h, rh>(), and pack(), the inverse.
+// How the scales of a weight tile lie behind its codes, and how a lane gets those of a cell (tile_codes.h): a weight is
+// scale * code + addend, with one scale a cell or one for each 16 columns (kPer16). Each of these gives kBytes of a
+// tile, kAddend (whether minima make an addend, beside the codes' offset), Regs and load() of a lane's share,
+// scales<h, rh>(), and pack(), the inverse.
 //
-// The f16 scales of the file are stored times a power of two of the matrix (PackedMatrix::scale_log2), minima negated
-// besides.
+// The file's f16 scales are stored times a power of two of the row (PackedMatrix) and times 2^24, which is the unit of
+// codes that are read as subnormal float16: in full precision, as they are more often than not in the file. Minima are
+// stored negated, times the same; offsets in kOffsetUnit.
 #pragma once
 
 #include <bit>
@@ -13,11 +15,15 @@
 
 namespace spate::cuda {
 
-// Of columns 0..15 and 16..31 of a cell; each value twice.
-struct Factors {
-  Half2Bits scale[2];
-  Half2Bits addend[2];
+// Of columns 0..15 of a cell in the low half and of 16..31 in the high one.
+struct ScalePair {
+  Half2Bits scale;   // times 2^24
+  Half2Bits addend;  // as the weights
 };
+
+inline constexpr float kCodeUnit = 0x1p-24f, kStoredScale = 1 / kCodeUnit;
+// Offsets of whole weights: near 2^16 they would leave float16's range, and weights' own size wastes it.
+inline constexpr float kOffsetUnit = 0x1p-16f;
 
 // What pack() takes of one row's sub-block of 32 columns: weight = d * scale[i] * code - dmin * minimum[i].
 struct CellScales {
@@ -37,7 +43,7 @@ SPATE_HD inline uint16_t to_half(float value) {
 // One f16 scale for each 32 columns.
 struct ScalePer32 {
   static constexpr int kBytes = 256;
-  static constexpr bool kAddend = false;
+  static constexpr bool kAddend = false, kPer16 = false;
   using Regs = Words2;  // by h: rows g and g + 8
 
   template <int kAt, class Cursor>
@@ -46,15 +52,14 @@ struct ScalePer32 {
   }
 
   template <int h, int rh>
-  SPATE_HD static Factors factors(const Regs& r) {
-    const Half2Bits scale = rh == 0 ? low_twice(r.w[h]) : high_twice(r.w[h]);
-    return {{scale, scale}, {0, 0}};
+  SPATE_HD static ScalePair scales(const Regs& r) {
+    return {rh == 0 ? low_twice(r.w[h]) : high_twice(r.w[h]), 0};
   }
 
-  SPATE_HD static void pack(const LaneScales& cells, float power, int lane, std::byte* at) {
+  SPATE_HD static void pack(const LaneScales& cells, int lane, std::byte* at) {
     for (int cell = 0; cell < 4; ++cell) {
       const CellScales& of = cells[cell / 2][cell % 2];
-      store_as(at + 8 * lane + 2 * cell, to_half(of.d * static_cast<float>(of.scale[0]) * power));
+      store_as(at + 8 * lane + 2 * cell, to_half(of.d * static_cast<float>(of.scale[0]) * kStoredScale));
     }
   }
 };
@@ -62,7 +67,7 @@ struct ScalePer32 {
 // An f16 scale and an f16 addend for each 32 columns.
 struct ScaleAndOffsetPer32 {
   static constexpr int kBytes = 512;
-  static constexpr bool kAddend = true;
+  static constexpr bool kAddend = true, kPer16 = false;
   using Regs = Words4;  // by cell
 
   template <int kAt, class Cursor>
@@ -71,16 +76,16 @@ struct ScaleAndOffsetPer32 {
   }
 
   template <int h, int rh>
-  SPATE_HD static Factors factors(const Regs& r) {
-    const Half2Bits both = r.w[2 * h + rh], scale = low_twice(both), addend = high_twice(both);
-    return {{scale, scale}, {addend, addend}};
+  SPATE_HD static ScalePair scales(const Regs& r) {
+    const Half2Bits both = r.w[2 * h + rh];
+    return {low_twice(both), h2_mul(high_twice(both), half2_of(kOffsetUnit))};
   }
 
-  SPATE_HD static void pack(const LaneScales& cells, float power, int lane, std::byte* at) {
+  SPATE_HD static void pack(const LaneScales& cells, int lane, std::byte* at) {
     for (int cell = 0; cell < 4; ++cell) {
       const CellScales& of = cells[cell / 2][cell % 2];
-      store_as(at + 16 * lane + 4 * cell, to_half(of.d * static_cast<float>(of.scale[0]) * power));
-      store_as(at + 16 * lane + 4 * cell + 2, to_half(-of.dmin * static_cast<float>(of.minimum[0]) * power));
+      store_as(at + 16 * lane + 4 * cell, to_half(of.d * static_cast<float>(of.scale[0]) * kStoredScale));
+      store_as(at + 16 * lane + 4 * cell + 2, to_half(-of.dmin * static_cast<float>(of.minimum[0]) / kOffsetUnit));
     }
   }
 };
@@ -117,9 +122,9 @@ struct RowScale {
   SPATE_HD static Half2Bits twice(Half2Bits rows) {
     return rh == 0 ? low_twice(rows) : high_twice(rows);
   }
-  SPATE_HD static void pack(const LaneScales& cells, float power, int lane, std::byte* at) {
+  SPATE_HD static void pack(const LaneScales& cells, int lane, std::byte* at) {
     if (lane % 4 != 0) return;
-    for (int rh = 0; rh < 2; ++rh) store_as(at + lane / 4 * 4 + 2 * rh, to_half(cells[0][rh].d * power));
+    for (int rh = 0; rh < 2; ++rh) store_as(at + lane / 4 * 4 + 2 * rh, to_half(cells[0][rh].d * kStoredScale));
   }
 };
 
@@ -130,11 +135,11 @@ struct RowScaleAndMinimum {
   SPATE_HD static Words2 load(const Cursor& c) {
     return load2(c.quad8 + kAt);
   }
-  SPATE_HD static void pack(const LaneScales& cells, float power, int lane, std::byte* at) {
+  SPATE_HD static void pack(const LaneScales& cells, int lane, std::byte* at) {
     if (lane % 4 != 0) return;
     for (int rh = 0; rh < 2; ++rh) {
-      store_as(at + lane / 4 * 8 + 4 * rh, to_half(cells[0][rh].d * power));
-      store_as(at + lane / 4 * 8 + 4 * rh + 2, to_half(-cells[0][rh].dmin * power));
+      store_as(at + lane / 4 * 8 + 4 * rh, to_half(cells[0][rh].d * kStoredScale));
+      store_as(at + lane / 4 * 8 + 4 * rh + 2, to_half(-cells[0][rh].dmin * kStoredScale));
     }
   }
 };
@@ -142,7 +147,7 @@ struct RowScaleAndMinimum {
 // 6-bit scale and 6-bit minimum for each 32 columns, d and dmin a row (Q4_K, Q5_K).
 struct SixBitPairsPer32 {
   static constexpr int kBytes = RowScaleAndMinimum::kBytes + Bits48::kBytes;
-  static constexpr bool kAddend = true;
+  static constexpr bool kAddend = true, kPer16 = false;
   struct Regs {
     Words2 d;  // by rh
     Bits48 bits;
@@ -154,16 +159,17 @@ struct SixBitPairsPer32 {
   }
 
   template <int h, int rh>
-  SPATE_HD static Factors factors(const Regs& r) {
+  SPATE_HD static ScalePair scales(const Regs& r) {
     const uint32_t bits = r.bits.row<rh>() >> (12 * h);
-    const uint32_t pair = and_or(bits, 0x3f, and_or(bits << 10, 0x003f0000, kMagic));
-    const Half2Bits both = h2_mul(integers<0, 0>(pair), r.d.w[rh]);
-    const Half2Bits scale = low_twice(both), addend = high_twice(both);
-    return {{scale, scale}, {addend, addend}};
+    // The scale as an integer, the minimum in the codes' unit.
+    constexpr Half2Bits kScaleMagic = kMagic & 0xffff, kTakenOff = half_bits(-1024.0f);
+    const uint32_t pair = and_or(bits, 0x3f, and_or(bits << 10, 0x003f0000, kScaleMagic));
+    const Half2Bits both = h2_mul(h2_add(pair, kTakenOff), r.d.w[rh]);
+    return {low_twice(both), high_twice(both)};
   }
 
-  SPATE_HD static void pack(const LaneScales& cells, float power, int lane, std::byte* at) {
-    RowScaleAndMinimum::pack(cells, power, lane, at);
+  SPATE_HD static void pack(const LaneScales& cells, int lane, std::byte* at) {
+    RowScaleAndMinimum::pack(cells, lane, at);
     uint32_t rows[2] = {0, 0};
     for (int cell = 0; cell < 4; ++cell) {
       const CellScales& of = cells[cell / 2][cell % 2];
@@ -176,7 +182,7 @@ struct SixBitPairsPer32 {
 // Signed 8-bit scale (kept plus 128) for each 16 columns, d a row (Q6_K).
 struct BytePer16 {
   static constexpr int kBytes = RowScale::kBytes + 256;
-  static constexpr bool kAddend = false;
+  static constexpr bool kAddend = false, kPer16 = true;
   struct Regs {
     Half2Bits d;
     Words2 scales;  // by rh: bytes 2 h, 2 h + 1
@@ -188,14 +194,13 @@ struct BytePer16 {
   }
 
   template <int h, int rh>
-  SPATE_HD static Factors factors(const Regs& r) {
+  SPATE_HD static ScalePair scales(const Regs& r) {
     const Half2Bits codes = byte_select(r.scales.w[rh], kMagic, h == 0 ? 0x5150 : 0x5352);
-    const Half2Bits both = h2_mul(h2_add(codes, half2_of(-1152.0f)), RowScale::twice<rh>(r.d));
-    return {{low_twice(both), high_twice(both)}, {0, 0}};
+    return {h2_mul(h2_add(codes, half2_of(-1152.0f)), RowScale::twice<rh>(r.d)), 0};
   }
 
-  SPATE_HD static void pack(const LaneScales& cells, float power, int lane, std::byte* at) {
-    RowScale::pack(cells, power, lane, at);
+  SPATE_HD static void pack(const LaneScales& cells, int lane, std::byte* at) {
+    RowScale::pack(cells, lane, at);
     for (int i = 0; i < 8; ++i) {  // rh, h, which 16 columns
       const int scale = cells[i / 2 % 2][i / 4].scale[i % 2];
       at[RowScale::kBytes + 8 * lane + i] = static_cast<std::byte>(scale + 128);
@@ -206,7 +211,7 @@ struct BytePer16 {
 // 4-bit scale and 4-bit minimum for each 16 columns, d and dmin a row (Q2_K).
 struct NibblePairsPer16 {
   static constexpr int kBytes = RowScaleAndMinimum::kBytes + 256;
-  static constexpr bool kAddend = true;
+  static constexpr bool kAddend = true, kPer16 = true;
   struct Regs {
     Words2 d;       // by rh
     Words2 scales;  // by rh: bytes 2 h, 2 h + 1, low nibble scale, high nibble minimum
@@ -218,16 +223,15 @@ struct NibblePairsPer16 {
   }
 
   template <int h, int rh>
-  SPATE_HD static Factors factors(const Regs& r) {
+  SPATE_HD static ScalePair scales(const Regs& r) {
     const uint32_t bytes = byte_select(r.scales.w[rh], 0, h == 0 ? 0x4140 : 0x4342);
     const Half2Bits scales = integers<0, 0>(and_or(bytes, 0x000f000f, kMagic));
-    const Half2Bits minima = integers<0, 0>(and_or(bytes >> 4, 0x000f000f, kMagic));
-    const Half2Bits scaled = h2_mul(scales, low_twice(r.d.w[rh])), addends = h2_mul(minima, high_twice(r.d.w[rh]));
-    return {{low_twice(scaled), high_twice(scaled)}, {low_twice(addends), high_twice(addends)}};
+    const Half2Bits minima = bytes >> 4 & 0x000f000f;  // in the codes' unit
+    return {h2_mul(scales, low_twice(r.d.w[rh])), h2_mul(minima, high_twice(r.d.w[rh]))};
   }
 
-  SPATE_HD static void pack(const LaneScales& cells, float power, int lane, std::byte* at) {
-    RowScaleAndMinimum::pack(cells, power, lane, at);
+  SPATE_HD static void pack(const LaneScales& cells, int lane, std::byte* at) {
+    RowScaleAndMinimum::pack(cells, lane, at);
     for (int i = 0; i < 8; ++i) {  // rh, h, which 16 columns
       const CellScales& of = cells[i / 2 % 2][i / 4];
       at[RowScaleAndMinimum::kBytes + 8 * lane + i] = static_cast<std::byte>(of.scale[i % 2] | of.minimum[i % 2] << 4);
@@ -238,7 +242,7 @@ struct NibblePairsPer16 {
 // 6-bit scale about 32 for each 16 columns, d a row (Q3_K).
 struct SixBitsPer16 {
   static constexpr int kBytes = RowScale::kBytes + Bits48::kBytes;
-  static constexpr bool kAddend = false;
+  static constexpr bool kAddend = false, kPer16 = true;
   struct Regs {
     Half2Bits d;
     Bits48 bits;
@@ -250,15 +254,14 @@ struct SixBitsPer16 {
   }
 
   template <int h, int rh>
-  SPATE_HD static Factors factors(const Regs& r) {
+  SPATE_HD static ScalePair scales(const Regs& r) {
     const uint32_t bits = r.bits.row<rh>() >> (12 * h);
     const uint32_t pair = and_or(bits, 0x3f, and_or(bits << 10, 0x003f0000, kMagic));
-    const Half2Bits both = h2_mul(integers<0, 32>(pair), RowScale::twice<rh>(r.d));
-    return {{low_twice(both), high_twice(both)}, {0, 0}};
+    return {h2_mul(integers<0, 32>(pair), RowScale::twice<rh>(r.d)), 0};
   }
 
-  SPATE_HD static void pack(const LaneScales& cells, float power, int lane, std::byte* at) {
-    RowScale::pack(cells, power, lane, at);
+  SPATE_HD static void pack(const LaneScales& cells, int lane, std::byte* at) {
+    RowScale::pack(cells, lane, at);
     uint32_t rows[2] = {0, 0};
     for (int cell = 0; cell < 4; ++cell) {
       const CellScales& of = cells[cell / 2][cell % 2];
@@ -271,7 +274,7 @@ struct SixBitsPer16 {
 // 6-bit scale about 32 for each 32 columns, d a row (IQ4_XS): a lane's four in 24 bits, as 16 and 8.
 struct SixBitsPer32 {
   static constexpr int kBytes = RowScale::kBytes + 96;
-  static constexpr bool kAddend = false;
+  static constexpr bool kAddend = false, kPer16 = false;
   struct Regs {
     Half2Bits d;
     uint32_t bits;  // 12 by rh, of these 6 by h
@@ -284,14 +287,13 @@ struct SixBitsPer32 {
   }
 
   template <int h, int rh>
-  SPATE_HD static Factors factors(const Regs& r) {
+  SPATE_HD static ScalePair scales(const Regs& r) {
     const uint32_t code = (r.bits >> (12 * rh + 6 * h) & 0x3f) * 0x10001;
-    const Half2Bits scale = h2_mul(integers<0, 32>(code | kMagic), RowScale::twice<rh>(r.d));
-    return {{scale, scale}, {0, 0}};
+    return {h2_mul(integers<0, 32>(code | kMagic), RowScale::twice<rh>(r.d)), 0};
   }
 
-  SPATE_HD static void pack(const LaneScales& cells, float power, int lane, std::byte* at) {
-    RowScale::pack(cells, power, lane, at);
+  SPATE_HD static void pack(const LaneScales& cells, int lane, std::byte* at) {
+    RowScale::pack(cells, lane, at);
     uint32_t bits = 0;
     for (int cell = 0; cell < 4; ++cell) {
       const int code = cells[cell / 2][cell % 2].scale[0] + 32;

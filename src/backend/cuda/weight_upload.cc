@@ -37,11 +37,11 @@ void WeightUpload::add_matrix(const Weight& weight, std::byte* tiles, PackedMatr
             .type = weight.type(),
             .n_rows = static_cast<int>(weight.n_rows),
             .n_cols = static_cast<int>(weight.n_cols)};
-  items_.push_back({.weight = &weight, .destination = tiles, .packed = &packed});
+  items_.push_back({.weight = &weight, .destination = tiles, .packed = &packed, .scale = {}});
 }
 
 void WeightUpload::add_rows(const Weight& weight, std::byte* rows) {
-  items_.push_back({.weight = &weight, .destination = rows, .packed = nullptr});
+  items_.push_back({.weight = &weight, .destination = rows, .packed = nullptr, .scale = {}});
 }
 
 void WeightUpload::run(const std::function<void(double)>& progress) {
@@ -85,15 +85,16 @@ void WeightUpload::choose_scales(size_t first, size_t end) {
   }
   pool_.parallel_for(static_cast<int64_t>(end - first), 1, [&](int, int64_t begin, int64_t stop) {
     for (int64_t i = begin; i < stop; ++i) {
-      const Item& item = items_[first + static_cast<size_t>(i)];
+      Item& item = items_[first + static_cast<size_t>(i)];
       if (item.packed == nullptr) continue;
-      item.packed->scale_log2 = choose_scale_log2(item.weight->type(), item.weight->tensor->data.data(),
-                                                  item.weight->n_rows, item.weight->n_cols);
+      item.scale =
+          choose_scale(item.weight->type(), item.weight->tensor->data.data(), item.weight->n_rows, item.weight->n_cols);
     }
   });
 }
 
 void WeightUpload::upload(const Item& item) {
+  if (item.packed != nullptr) set_scale(item.scale, *item.packed, item.destination, stream_);
   for (int64_t row = 0; row < item.weight->n_rows;) row += send_rows(item, row);
   const GgufTensor& tensor = *item.weight->tensor;
   model_.file().file(tensor.file_index).release(tensor.offset, tensor.data.size());
@@ -121,8 +122,8 @@ int64_t WeightUpload::send_rows(const Item& item, int64_t first_row) {
   SPATE_CUDA(cudaMemcpyAsync(to, buffer.host, static_cast<size_t>(n_bytes), cudaMemcpyHostToDevice, stream_), "{}",
              what);
   if (item.packed != nullptr)
-    pack_rows(buffer.device, static_cast<int>(first_row), static_cast<int>(n_rows), item.packed->scale_log2,
-              *item.packed, item.destination, stream_);
+    pack_rows(buffer.device, static_cast<int>(first_row), static_cast<int>(n_rows), *item.packed, item.destination,
+              stream_);
   SPATE_CUDA(cudaEventRecord(buffer.free, stream_), "{}", what);
   return n_rows;
 }

@@ -37,6 +37,7 @@ class WeightUpload {
     const Weight* weight;
     std::byte* destination;
     PackedMatrix* packed;  // null: copied as it is
+    MatrixScale scale;     // of `packed`, once it has been chosen
     int64_t n_bytes() const { return weight->n_rows * weight->row_bytes(); }
   };
   // A page-locked buffer and where on the device its bytes arrive.

@@ -138,7 +138,7 @@ class GemmFp8 : public MatmulFixture, public ::testing::WithParamInterface<Quant
   std::vector<uint16_t> decode_half(const PackedMatrix& m) {
     const int panels = (m.n_rows + kTileRows - 1) / kTileRows, k_tiles = padded_cols(m.n_cols) / kTileCols;
     DeviceVector<__half> out(size_t(panels) * kTileRows * k_tiles * kTileCols);
-    SPATE_CUDA(type_kernels(m.type).decode(m.tiles, 0, panels, k_tiles, out.get(), {}), "decoding");
+    SPATE_CUDA(type_kernels(m.type).decode(m.tiles, m.row_factors, 0, panels, k_tiles, out.get(), {}), "decoding");
     std::vector<uint16_t> bits;
     for (const __half& half : out.download()) bits.push_back(__half_raw(half).x);
     return bits;
@@ -228,7 +228,7 @@ void GemmFp8::expect_product(std::vector<const Matrix*> parts, int n_tokens, Epi
     for (int i = groups.group[g].first; i < groups.group[g].end; ++i) {
       const Matrix& m = *parts[i];
       const int log2 = groups.group[g].log2;
-      const Quantised qw = quantise_weights(m.packed, log2 - m.packed.scale_log2);
+      const Quantised qw = quantise_weights(m.packed, log2 - m.packed.decoded_log2());
       for (int r = 0; r < m.n_rows; ++r, ++column) {
         for (int t = 0; t < n_tokens; ++t) {
           const size_t at = size_t(t) * stride + column;
@@ -276,8 +276,8 @@ void GemmFp8::expect_swiglu(const Matrix& gate, const Matrix& up, int n_tokens) 
   const Quantised qx = quantise_activations(x, n_tokens, kCols, factors);
   const Fp8Groups groups = group_parts(std::span(args.parts, 2));
   const int gate_log2 = groups.group[0].log2, up_log2 = groups.group[groups.n - 1].log2;
-  const Quantised qg = quantise_weights(gate.packed, gate_log2 - gate.packed.scale_log2);
-  const Quantised qu = quantise_weights(up.packed, up_log2 - up.packed.scale_log2);
+  const Quantised qg = quantise_weights(gate.packed, gate_log2 - gate.packed.decoded_log2());
+  const Quantised qu = quantise_weights(up.packed, up_log2 - up.packed.decoded_log2());
   for (int t = 0; t < n_tokens; ++t) {
     std::vector<bool> written(stride);
     for (int r = 0; r < gate.n_rows; ++r) {
@@ -309,8 +309,10 @@ TEST_P(GemmFp8, DecodedWeights_AreTheFloat16OnesRounded) {
   for (const int log2 : {-9, -5, 0, 4}) {
     DeviceVector<std::byte> out(size_t(panels) * kTileRows * kCols);
     out.fill(0xff);
-    SPATE_CUDA(type_kernels(GetParam()).decode_e4m3(m.packed.tiles, panels, k_tiles, half2_power(log2), out.get(), {}),
-               "decoding");
+    SPATE_CUDA(
+        type_kernels(GetParam())
+            .decode_e4m3(m.packed.tiles, m.packed.row_factors, panels, k_tiles, half2_power(log2), out.get(), {}),
+        "decoding");
     const std::vector<std::byte> actual = out.download();
     const Quantised expected = quantise_weights(m.packed, log2);
     ASSERT_EQ(actual.size(), expected.bits.size());
@@ -348,8 +350,8 @@ TEST_P(GemmFp8, PartsOfOtherTypesAndScales_AreTheirOwn) {
   measure({&q, &k, &v});
   ASSERT_NO_FATAL_FAILURE(expect_product({&q, &k, &v}, 100, Epilogue::kStore));
   // As if one of them had a much larger weight: the products are cut apart, and stay right.
-  const auto total = [](const Matrix& m) { return m.packed.scale_log2 + m.packed.fp8_log2; };
-  k.packed.fp8_log2 = std::min({total(q), total(k), total(v)}) - 5 - k.packed.scale_log2;
+  const auto total = [](const Matrix& m) { return m.packed.decoded_log2() + m.packed.fp8_log2; };
+  k.packed.fp8_log2 = std::min({total(q), total(k), total(v)}) - 5 - k.packed.decoded_log2();
   ASSERT_EQ(group_parts(std::vector{q.packed, k.packed, v.packed}).n, 3);
   ASSERT_NO_FATAL_FAILURE(expect_product({&q, &k, &v}, 100, Epilogue::kStore));
 }

@@ -27,15 +27,17 @@ template <QuantType type>
 struct RandomTile {
   using Tile = GemvTile<typename TileFormat<type>::Packed>;
   static constexpr int64_t kRowBytes = int64_t{kTileCols} / Qblock<type>::kElems * int64_t{sizeof(Qblock<type>)};
+  static constexpr float kPower = 0x1p-8f;  // what products come out times: scales are then stored well inside float16
 
   RandomTile()
       : file(spate::testing::random_weights(type, kTileRows, kTileCols, 23)),
         values(size_t(kTileRows) * kTileCols),
         tile(Tile::kBytes) {
+    const float power[2] = {kPower, kPower};
     quant_traits(type).decode(file.data(), int64_t{kTileRows} * kTileCols / Qblock<type>::kElems, values.data());
     for (int lane = 0; lane < 32; ++lane) {
       const std::byte* const row[2] = {file.data() + lane / 4 * kRowBytes, file.data() + (lane / 4 + 8) * kRowBytes};
-      pack_lane<type>(row, kTileCols, 1, lane, tile.data());
+      pack_lane<type>(row, kTileCols, power, lane, tile.data());
     }
   }
 
@@ -161,7 +163,7 @@ void expect_products(float amplitude) {
           expected += product;
           magnitude += std::abs(product);
         }
-        ASSERT_NEAR(sums[size_t(token) * kTileRows + r], expected, 2e-6 * magnitude)
+        ASSERT_NEAR(sums[size_t(token) * kTileRows + r] / RandomTile<type>::kPower, expected, 2e-6 * magnitude)
             << "token " << token << ", row " << r;
       }
     }

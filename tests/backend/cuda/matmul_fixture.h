@@ -4,6 +4,7 @@
 #include <cmath>
 #include <gtest/gtest.h>
 #include <random>
+#include <span>
 
 #include "backend/cuda/gemm.h"
 #include "backend/cuda/matmul.h"
@@ -27,21 +28,33 @@ struct Matrix {
   PackedMatrix packed;
 };
 
-inline Matrix make_matrix(QuantType type, int n_rows, int n_cols, uint32_t seed) {
+// deviations: of the weights of rows 0, 1, ..., and then from the first one again.
+inline Matrix make_matrix(QuantType type, int n_rows, int n_cols, uint32_t seed,
+                          std::span<const float> deviations = {}) {
   Matrix m{type, n_rows, n_cols, std::vector<float>(size_t(n_rows) * n_cols), nullptr, {}};
   std::vector<std::byte> file = spate::testing::random_weights(type, n_rows, n_cols, seed);
-  spate::testing::set_deviation(type, 0.05, file);
+  if (deviations.empty()) {
+    spate::testing::set_deviation(type, 0.05, file);
+  } else {
+    const int64_t row_bytes = quant_bytes(type, n_cols);
+    for (int r = 0; r < n_rows; ++r) {
+      std::vector<std::byte> row(file.begin() + r * row_bytes, file.begin() + (r + 1) * row_bytes);
+      spate::testing::set_deviation(type, deviations[static_cast<size_t>(r) % deviations.size()], row);
+      std::copy(row.begin(), row.end(), file.begin() + r * row_bytes);
+    }
+  }
   const QuantTraits& traits = quant_traits(type);
   traits.decode(file.data(), int64_t{n_rows} * n_cols / traits.block_elems, m.values.data());
   m.tiles = std::make_unique<DeviceVector<std::byte>>(packed_bytes(type, n_rows, n_cols));
   m.tiles->fill(0xff);
-  m.packed = {m.tiles->get(), type, n_rows, n_cols, choose_scale_log2(type, file.data(), n_rows, n_cols)};
+  m.packed = {.tiles = m.tiles->get(), .type = type, .n_rows = n_rows, .n_cols = n_cols};
+  const MatrixScale scale = choose_scale(type, file.data(), n_rows, n_cols);
+  set_scale(scale, m.packed, m.tiles->get(), nullptr);
   const DeviceVector<std::byte> raw(file);
   // In two pieces, as a large matrix arrives.
   const int first = n_rows > kTileRows ? n_rows / 2 / kTileRows * kTileRows : 0;
-  if (first > 0) pack_rows(raw.get(), 0, first, m.packed.scale_log2, m.packed, m.tiles->get(), nullptr);
-  pack_rows(raw.get() + first * quant_bytes(type, n_cols), first, n_rows - first, m.packed.scale_log2, m.packed,
-            m.tiles->get(), nullptr);
+  if (first > 0) pack_rows(raw.get(), 0, first, m.packed, m.tiles->get(), nullptr);
+  pack_rows(raw.get() + first * quant_bytes(type, n_cols), first, n_rows - first, m.packed, m.tiles->get(), nullptr);
   return m;
 }
 

@@ -169,6 +169,20 @@ TEST_P(MatmulTypes, BesideOtherTypesInOneWideLaunch_EachPartIsItsOwn) {
 }
 
 // Every split of rows and of K that --tune can ask for.
+TEST_P(MatmulTypes, RowsOfVeryDifferentSize_AreTheSum) {
+  const float deviations[] = {2, 0x1p-5f, 0x1p-10f};
+  const Matrix w = make_matrix(GetParam(), 80, 1024, 1, deviations),
+               up = make_matrix(GetParam(), 80, 1024, 2, deviations);
+  ASSERT_EQ(w.packed.row_factors != nullptr, quant_traits(GetParam()).block_elems > 1);
+  for (const int n_tokens : {1, 5, 9, 32, 70, 512}) {
+    SCOPED_TRACE(n_tokens);
+    const Activations x = make_activations(n_tokens, w.n_cols, 3);
+    ASSERT_NO_FATAL_FAILURE(expect_product({&w, &up}, x, n_tokens, Epilogue::kStore));
+    ASSERT_NO_FATAL_FAILURE(expect_product({&w}, x, n_tokens, Epilogue::kAdd));
+    ASSERT_NO_FATAL_FAILURE(expect_swiglu(w, up, x, n_tokens));
+  }
+}
+
 TEST_P(MatmulTypes, EverySplit_IsTheSum) {
   const Matrix w = make_matrix(GetParam(), 300, 2048, 14);
   for (const int warps_m : {1, 2, 4, 8}) {

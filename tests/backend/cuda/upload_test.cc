@@ -36,16 +36,23 @@ void expect_packed(const Weight& weight, const PackedMatrix& packed, const std::
   EXPECT_EQ(packed.type, weight.type()) << what;
   EXPECT_EQ(packed.n_rows, weight.n_rows) << what;
   EXPECT_EQ(packed.n_cols, weight.n_cols) << what;
-  const int scale = choose_scale_log2(weight.type(), weight.tensor->data.data(), weight.n_rows, weight.n_cols);
-  EXPECT_EQ(packed.scale_log2, scale) << what;
+  const MatrixScale scale = choose_scale(weight.type(), weight.tensor->data.data(), weight.n_rows, weight.n_cols);
+  EXPECT_EQ(packed.scale_log2, scale.log2) << what;
+  ASSERT_EQ(packed.row_factors == nullptr, scale.row_factors.empty()) << what;
   const int64_t n_bytes = tile_bytes(weight);
   const DeviceVector<std::byte> raw(file_bytes(weight));
   DeviceVector<std::byte> tiles(packed_bytes(weight.type(), weight.n_rows, weight.n_cols));
   tiles.fill(0xff);
   PackedMatrix whole = packed;
   whole.tiles = tiles.get();
-  pack_rows(raw.get(), 0, packed.n_rows, scale, whole, tiles.get(), nullptr);
+  set_scale(scale, whole, tiles.get(), nullptr);
+  pack_rows(raw.get(), 0, packed.n_rows, whole, tiles.get(), nullptr);
   EXPECT_TRUE(download(packed.tiles, n_bytes) == download(tiles.get(), n_bytes)) << what;
+  if (scale.row_factors.empty()) return;
+  std::vector<float> factors(scale.row_factors.size());
+  SPATE_CUDA(cudaMemcpy(factors.data(), packed.row_factors, factors.size() * sizeof(float), cudaMemcpyDeviceToHost),
+             "downloading");
+  EXPECT_EQ(factors, scale.row_factors) << what;
 }
 
 void expect_values(std::initializer_list<const Weight*> parts, const float* device, const std::string& what) {
