@@ -17,7 +17,7 @@ constexpr int kTargetLog2 = 14;  // the largest weight of a float type stays und
 constexpr int kLimitLog2 = 24;   // more moves no bit: half as many as float32 has, and still within it
 
 // Codes are multiplied by scales times 2^24 (tile_codes.h), of which the largest comes near float16's end. So weights
-// of b bits are under 2^(b - 8) and a rounding of theirs costs 2^-25 at least: nothing where scales are down to 2^-8 of
+// of b bits are under 2^(b - 8) and a rounding of theirs costs 2^-25 at least: nothing where scales are down to 2^-7 of
 // the largest one, a weight's last bits where they are smaller. Sub-blocks so small add next to nothing to a row, but a
 // row may be as small as a whole: from this on rows have a power each. With one for all, a product's end has nothing
 // to look up, and matrices whose largest scales by row spread over more are rare.
