@@ -129,7 +129,8 @@ class WideEpilogue {
 
   __device__ void write_swiglu() const {
     const int n_rows = 1 << (rows_log2_ - 1), first_row = place_.first_slot / 2 * kTileRows;
-    if (first_row + n_rows <= p_.parts[0].n_rows) {
+    const bool one_factor = p_.parts[0].row_factors == nullptr && p_.parts[1].row_factors == nullptr;
+    if (first_row + n_rows <= p_.parts[0].n_rows && one_factor) {
       switch (p_.warps_m_log2) {
         case 2:
           return write_swiglu_runs<1>(first_row);
@@ -148,8 +149,8 @@ class WideEpilogue {
       to.store(place_.first_token + token, gate[token * stride_], up[token * stride_]);
   }
 
-  // Of whole panels, 32 kLanes rows of gate: k_position() puts rows 2 m and 2 m + 1 of each 32 beside those of the next
-  // 32, and thus 2 kLanes values a token into one word.
+  // Of whole panels whose rows have one factor, 32 kLanes rows of gate: k_position() puts rows 2 m and 2 m + 1 of each
+  // 32 beside those of the next 32, and thus 2 kLanes values a token into one word.
   template <int kLanes>
   __device__ void write_swiglu_runs(int first_row) const {
     struct alignas(4 * kLanes) Run {
