@@ -83,6 +83,9 @@ class HttpFixture : public ::testing::Test {
     };
   }
 
+  // Before what a test's own fixture has, which the server's threads use too.
+  void TearDown() override { server.reset(); }
+
   void start() {
     auto started = http::HttpServer::start(options, routes);
     ASSERT_TRUE(started.ok()) << started.error().message;
