@@ -11,16 +11,13 @@ struct Pair {
   PairKernel few;
   WidePairKernel wide;
 };
-#define SPATE_PAIR(a, b)                                                                         \
-  {                                                                                              \
-    QuantType::a, QuantType::b, launch_pair<TileFormat<QuantType::a>, TileFormat<QuantType::b>>, \
-        launch_wide_pair<TileFormat<QuantType::a>, TileFormat<QuantType::b>>                     \
-  }
 constexpr Pair kPairs[] = {
-    SPATE_PAIR(kQ4_K, kQ6_K), SPATE_PAIR(kQ4_K, kQ5_K), SPATE_PAIR(kQ5_K, kQ6_K), SPATE_PAIR(kQ3_K, kQ4_K),
-    SPATE_PAIR(kQ3_K, kQ5_K), SPATE_PAIR(kQ2_K, kQ3_K), SPATE_PAIR(kQ2_K, kQ4_K),
+#define SPATE_ONE_TYPE(a)
+#define SPATE_TWO_TYPES(a, b)                                                                   \
+  {QuantType::a, QuantType::b, launch_pair<TileFormat<QuantType::a>, TileFormat<QuantType::b>>, \
+   launch_wide_pair<TileFormat<QuantType::a>, TileFormat<QuantType::b>>},
+#include "backend/cuda/superblock_types.def"
 };
-#undef SPATE_PAIR
 
 const Pair* find_pair(QuantType first, QuantType second) {
   for (const Pair& pair : kPairs)
