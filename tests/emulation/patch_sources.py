@@ -158,7 +158,8 @@ def keep_types(text, types):
     text = INSTANTIATION.sub("", text)
     if types is None:
         return text
-    text = re.sub(r"SPATE_PAIR\((k\w+), (k\w+)\)\s*,?", lambda m: m.group() if types >= set(m.groups()) else "", text)
+    text = re.sub(r"SPATE_(?:ONE|TWO)_TYPES?\((k\w+)(?:, (k\w+))?\)\n",
+                  lambda m: m.group() if types >= set(m.groups()) - {None} else "", text)
     return re.sub(r"return launch_stream\w*<QuantType::(k\w+)>;",
                   lambda m: m.group() if m.group(1) in types else "return nullptr;", text)
 
@@ -205,7 +206,7 @@ def main():
                 continue
             relative = path.relative_to(checkout)
             text = path.read_text(encoding="utf-8")
-            if relative.parent == pathlib.Path(CUDA) and path.suffix in (".h", ".cu", ".cuh"):
+            if relative.parent == pathlib.Path(CUDA) and path.suffix in (".h", ".cu", ".cuh", ".def"):
                 text = to_cpp(text, types)
             write_if_new(build / relative, text)
     for name, text in made.items():
