@@ -34,6 +34,8 @@ INSTRUCTIONS = [(re.compile(pattern), code) for pattern, code in (
     (r"mbarrier\.try_wait\.parity", "emu::mbarrier_wait({0}, {1})"),
     (r"^st\.release\.cta\.shared::cta\.u32", "emu::store_release({0}, {1})"),
     (r"^ld\.acquire\.cta\.shared::cta\.u32", "{0} = emu::load_acquire({1})"),
+    (r"^red\.release\.gpu\.global\.add\.u32", "emu::arrive_at_grid({0})"),
+    (r"^ld\.acquire\.gpu\.global\.u32", "{0} = emu::arrived_at_grid({1})"),
     (r"^bar\.sync 1, %0;", "emu::bar_sync(1, {0})"),
     (r"^cp\.async\.bulk\.shared::cluster\.global\.mbarrier", "emu::bulk_copy({0}, {1}, {2}, {3})"),
     (r"^cp\.async\.bulk\.prefetch\.L2\.global", "emu::bulk_prefetch({0}, {1})"),

@@ -50,8 +50,11 @@ struct Switch {
 };
 constexpr std::string_view kDependentLaunch = "dependent_launch";
 constexpr Switch kSwitches[] = {
-    {kDependentLaunch, &DeviceProfile::dependent_launch}, {"graphs", &DeviceProfile::graphs},
-    {"fused_rope", &DeviceProfile::fused_rope},           {"wide_pairs", &DeviceProfile::wide_pairs},
+    {kDependentLaunch, &DeviceProfile::dependent_launch},
+    {"graphs", &DeviceProfile::graphs},
+    {"fused_rope", &DeviceProfile::fused_rope},
+    {"wide_pairs", &DeviceProfile::wide_pairs},
+    {"chain", &DeviceProfile::chain},
     {"fp8_fast_sums", &DeviceProfile::fp8_fast_sums},
 };
 

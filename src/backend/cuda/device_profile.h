@@ -24,6 +24,7 @@ struct DeviceProfile {
   int stream_warps = 22;          // that multiply in such a CTA, at most
   int stream_int8_tokens = 0;     // up to here, at most 1, quantised types by such CTAs as int8 (matmul_stream_int8.h)
   int stream_int8_warps = 16;     // that multiply in such a CTA, at most
+  bool chain = false;             // one token's products between two attentions in one kernel (matmul_chain.h)
   int wide_min_tokens = 0;        // from here on by matmul_wide.cuh (wgmma: capability 9.0 alone); 0: never
   bool wide_pairs = false;        // there, parts of two types in one launch
   int wide_cluster = 0;           // there, CTAs of a cluster that share K, at most 8; 0: they share it through memory

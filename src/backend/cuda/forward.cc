@@ -50,27 +50,58 @@ struct LayerPass {
     return {.x = w.normed, .weight = weight, .scale = w.scales[of], .squares = w.squares};
   }
 
-  void attention_layer(const AttentionGrid& grid) const {
+  // Queries, keys and values. normalised: the whole norm is in the activations.
+  MatmulArgs qkv(bool normalised) const {
     const Workspace& w = context.workspace;
+    return {.x = w.normed,
+            .parts = {layer.q, layer.k, layer.v},
+            .n_parts = 3,
+            .epilogue = Epilogue::kStore,
+            .y = w.qkv,
+            .y_stride = context.spec.q_dim() + 2 * context.spec.kv_dim(),
+            .norm = normalised ? FoldedNorm{} : folded(kAttention)};
+  }
+  MatmulArgs attention_output() const {
+    const Workspace& w = context.workspace;
+    return {.x = w.attended,
+            .parts = {layer.attn_output},
+            .n_parts = 1,
+            .epilogue = Epilogue::kAdd,
+            .y = w.residual,
+            .y_stride = context.spec.d_model,
+            .next = next(kFeedForward, layer.ffn_norm)};
+  }
+  MatmulArgs gate_up() const {
+    const Workspace& w = context.workspace;
+    return {.x = w.normed,
+            .parts = {layer.gate, layer.up},
+            .n_parts = 2,
+            .epilogue = Epilogue::kSwiGlu,
+            .ff = w.ff,
+            .norm = folds ? folded(kFeedForward) : FoldedNorm{}};
+  }
+  MatmulArgs down() const {
+    const Workspace& w = context.workspace;
+    return {.x = w.ff,
+            .x_scale = 1 / kFfScale,
+            .parts = {layer.down},
+            .n_parts = 1,
+            .epilogue = Epilogue::kAdd,
+            .y = w.residual,
+            .y_stride = context.spec.d_model,
+            .next = next(kAttention, attn_norm_after)};
+  }
+
+  void attention_input() const {
     const bool normalises = is_first || !folds;
     if (normalises) normalise(kAttention);
-    product({.x = w.normed,
-             .parts = {layer.q, layer.k, layer.v},
-             .n_parts = 3,
-             .epilogue = Epilogue::kStore,
-             .y = w.qkv,
-             .y_stride = context.spec.q_dim() + 2 * context.spec.kv_dim(),
-             .norm = normalises ? FoldedNorm{} : folded(kAttention)});
+    product(qkv(normalises));
+  }
+
+  void attention_layer(const AttentionGrid& grid) const {
     const bool fused = context.profile.fused_rope && grid.one_query;
     if (!fused) rotate_and_store();
     attend(grid, fused);
-    product({.x = w.attended,
-             .parts = {layer.attn_output},
-             .n_parts = 1,
-             .epilogue = Epilogue::kAdd,
-             .y = w.residual,
-             .y_stride = context.spec.d_model,
-             .next = next(kFeedForward, layer.ffn_norm)});
   }
 
   RawHeads raw_heads() const {
@@ -129,25 +160,21 @@ struct LayerPass {
               grid, context.stream);
   }
 
-  void feed_forward_layer() const {
-    const Workspace& w = context.workspace;
+  void feed_forward() const {
     if (!folds) normalise(kFeedForward);
-    product({.x = w.normed,
-             .parts = {layer.gate, layer.up},
-             .n_parts = 2,
-             .epilogue = Epilogue::kSwiGlu,
-             .ff = w.ff,
-             .norm = folds ? folded(kFeedForward) : FoldedNorm{}});
-    product({.x = w.ff,
-             .x_scale = 1 / kFfScale,
-             .parts = {layer.down},
-             .n_parts = 1,
-             .epilogue = Epilogue::kAdd,
-             .y = w.residual,
-             .y_stride = context.spec.d_model,
-             .next = next(kAttention, attn_norm_after)});
+    product(gate_up());
+    product(down());
   }
 };
+
+// The products from this layer's attention to the next one's (null: there is none); false: there is no chain for them.
+bool chain_products(const LayerPass& pass, const LayerPass* next) {
+  if (pass.n_tokens != 1 || !pass.folds) return false;
+  MatmulArgs products[] = {pass.attention_output(), pass.gate_up(), pass.down(), {}};
+  size_t n = 3;
+  if (next != nullptr) products[n++] = next->qkv(false);
+  return matmul_chain({products, n}, pass.context.workspace.matmul, pass.context.profile, pass.context.stream);
+}
 
 }  // namespace
 
@@ -162,16 +189,29 @@ void run_layers(const ForwardContext& context, int n_tokens, const AttentionGrid
          .dependent_launch = context.profile.dependent_launch},
         n_tokens, context.stream);
   const std::vector<CudaLayer>& layers = context.weights.layers;
+  const auto pass_of = [&](size_t i) {
+    return LayerPass{.context = context,
+                     .layer = layers[i],
+                     .kv = context.kv[i],
+                     .n_tokens = n_tokens,
+                     .is_first = i == 0,
+                     .attn_norm_after = i + 1 < layers.size() ? layers[i + 1].attn_norm : nullptr,
+                     .folds = can_fold_norm(n_tokens, context.profile)};
+  };
+  bool has_input = false;  // queries, keys and values are there
   for (size_t i = 0; i < layers.size(); ++i) {
-    const LayerPass pass{.context = context,
-                         .layer = layers[i],
-                         .kv = context.kv[i],
-                         .n_tokens = n_tokens,
-                         .is_first = i == 0,
-                         .attn_norm_after = i + 1 < layers.size() ? layers[i + 1].attn_norm : nullptr,
-                         .folds = can_fold_norm(n_tokens, context.profile)};
+    const LayerPass pass = pass_of(i);
+    if (!has_input) pass.attention_input();
     pass.attention_layer(grid);
-    pass.feed_forward_layer();
+    if (i + 1 < layers.size()) {
+      const LayerPass after = pass_of(i + 1);
+      has_input = chain_products(pass, &after);
+      if (has_input) continue;
+    } else if (chain_products(pass, nullptr)) {
+      continue;
+    }
+    pass.product(pass.attention_output());
+    pass.feed_forward();
   }
 }
 

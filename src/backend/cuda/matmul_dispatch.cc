@@ -6,6 +6,7 @@
 #include "backend/cuda/matmul_few.cuh"
 #include "backend/cuda/matmul_kernels.h"
 #include "backend/cuda/matmul_plan.h"
+#include "backend/cuda/matmul_resolve.h"
 #include "backend/cuda/matmul_stream.h"
 #include "backend/cuda/matmul_stream_int8.h"
 #include "backend/cuda/matmul_wide.h"
@@ -20,24 +21,6 @@ namespace {
 
 // d_ff outputs of gate and up are computed for this many tokens at a time on the way through cuBLASLt.
 constexpr int kGemmSwigluTokens = 1024;
-
-bool is_float_type(QuantType type) {
-  return type == QuantType::kF16 || type == QuantType::kBF16 || type == QuantType::kF32;
-}
-
-// Whether two parts can share a launch.
-bool same_kernels(const PackedMatrix& a, const PackedMatrix& b) {
-  return a.type == b.type || (is_float_type(a.type) && is_float_type(b.type));
-}
-
-int n_panels(const PackedMatrix& matrix) {
-  return (matrix.n_rows + kTileRows - 1) / kTileRows;
-}
-
-// What sums with weights times 2^log2 are multiplied by.
-float factor_of(const MatmulArgs& args, int log2) {
-  return args.x_scale * power_of_two(-log2);
-}
 
 int64_t tiles_bytes(QuantType type, int64_t n_rows, int64_t n_cols) {
   const int64_t panels = (n_rows + kTileRows - 1) / kTileRows, tiles = (n_cols + kTileCols - 1) / kTileCols;
@@ -130,38 +113,7 @@ bool run_wide(QuantType first, QuantType second, const MmaShape& shape, MmaParam
 void run_mma(const MatmulArgs& args, int first, int end, int column, int n_tokens, const MatmulWorkspace& workspace,
              const DeviceProfile& profile, cudaStream_t stream) {
   const PackedMatrix& matrix = args.parts[first];
-  MmaParams params{.x = args.x,
-                   .x_stride = padded_cols(matrix.n_cols),
-                   .n_tokens = n_tokens,
-                   .n_k_tiles = padded_cols(matrix.n_cols) / kTileCols,
-                   .parts = {},
-                   .n_parts = end - first,
-                   .n_slots = 0,
-                   .epilogue = args.epilogue,
-                   .y = args.y,
-                   .y_stride = args.y_stride,
-                   .ff = args.ff,
-                   .ff_stride = padded_cols(matrix.n_rows),
-                   .partials = workspace.partials,
-                   .counters = workspace.counters,
-                   .warps_m_log2 = 0,
-                   .stream = {},
-                   .wide = {},
-                   .norm = args.norm,
-                   .next = args.next,
-                   .n_cols = matrix.n_cols};
-  for (int i = first; i < end; ++i) {
-    const PackedMatrix& part = args.parts[i];
-    params.n_slots += n_panels(part);
-    params.parts[i - first] = {.tiles = part.tiles,
-                               .panel_end = params.n_slots,
-                               .n_rows = part.n_rows,
-                               .column = column,
-                               .factor = factor_of(args, part.scale_log2),
-                               .row_factors = part.row_factors,
-                               .second = !same_kernels(matrix, part)};
-    column += part.n_rows;
-  }
+  MmaParams params = resolve_parts(args, {first, end, column}, matrix.type, n_tokens, workspace);
   const MmaShape shape{.n_tokens = n_tokens,
                        .n_slots = params.n_slots,
                        .n_k_tiles = params.n_k_tiles,
@@ -228,7 +180,7 @@ void run_gemm(const MatmulArgs& args, const PackedMatrix& part, const __half* x,
                        .n_rows = part.n_rows,
                        .n_cols = padded_cols(part.n_cols),
                        .y_stride = y_stride,
-                       .alpha = factor_of(args, part.decoded_log2()),
+                       .alpha = sums_factor(args, part.decoded_log2()),
                        .beta = beta},
                       workspace.gemm_scratch, stream);
 }

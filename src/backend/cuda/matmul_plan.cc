@@ -112,10 +112,8 @@ MmaPlan plan_mma(const MmaShape& shape, const MmaMemory& memory, const DevicePro
   return plan;
 }
 
-namespace {
-
-// The length of segments with which the CTA that has most panels is done soonest, if a segment costs a quarter of a
-// chunk besides its chunks.
+// The length with which the CTA that has most panels is done soonest, if a segment costs a quarter of a chunk besides
+// its chunks.
 void cut_segments(StreamShape& shape, int n_chunks, int most_panels) {
   constexpr int kLongest = 8;
   const int shortest = ceil_div(n_chunks, shape.n_warps);
@@ -133,7 +131,12 @@ void cut_segments(StreamShape& shape, int n_chunks, int most_panels) {
   shape.places_log2 = std::max<int>(2, std::bit_width(static_cast<unsigned>(2 * panels_at_once - 1)));
 }
 
-constexpr int kStreamStaticBytes = 1024;  // at most, of these kernels' own
+int stream_shared_bytes(const DeviceProfile& profile) {
+  constexpr int kStaticBytes = 1024;  // at most, of these kernels' own
+  return profile.shared_bytes_per_block - kStaticBytes;
+}
+
+namespace {
 
 // Of CTAs that stay, with `bytes` and sums of 2^tokens_log2 tokens in shared_bytes: as many warps as have two stages
 // each, from most_warps down to least_warps.
@@ -159,7 +162,7 @@ StreamPlan plan_stream(const MmaShape& shape, int tile_bytes, bool two_types, co
   if (profile.mma_warps_m != 0 || profile.mma_split_k != 0) return {};  // who sets these asks for that kernel
   const int tokens_log2 = shared_tokens_log2(1, shape.n_tokens), n_chunks = chunks_per_tile(tile_bytes);
   return fit_stream(shape, float16_stream(shape.n_k_tiles, tokens_log2, tile_bytes / n_chunks), n_chunks, tokens_log2,
-                    profile.shared_bytes_per_block - kStreamStaticBytes,
+                    stream_shared_bytes(profile),
                     std::min(profile.stream_warps / 2 * 2, max_stream_warps(tile_bytes, two_types)), 4, profile);
 }
 
@@ -167,8 +170,8 @@ StreamPlan plan_stream_int8(const MmaShape& shape, int tile_bytes, bool two_type
   if (shape.n_tokens > std::min(profile.stream_int8_tokens, kMaxStreamInt8Tokens)) return {};
   if (profile.mma_warps_m != 0 || profile.mma_split_k != 0) return {};  // who sets these asks for that kernel
   const int most_warps = std::min(profile.stream_int8_warps / 2 * 2, max_stream_int8_warps(tile_bytes, two_types));
-  return fit_stream(shape, int8_stream(shape.n_k_tiles, two_types, tile_bytes), 1, 0,
-                    profile.shared_bytes_per_block - kStreamStaticBytes, most_warps, 4, profile);
+  return fit_stream(shape, int8_stream(shape.n_k_tiles, two_types, tile_bytes), 1, 0, stream_shared_bytes(profile),
+                    most_warps, 4, profile);
 }
 
 namespace {
