@@ -34,7 +34,7 @@ constexpr Threshold kThresholds[] = {
     {"stream_int8_warps", &DeviceProfile::stream_int8_warps, 4, 16},
     {"fused_norm_tokens", &DeviceProfile::fused_norm_tokens, 0, 1 << 20},
     {kWideMinTokens, &DeviceProfile::wide_min_tokens, 0, 1 << 20},
-    {"wide_cluster", &DeviceProfile::wide_cluster, 0, kMaxCluster},
+    {"wide_cluster", &DeviceProfile::wide_cluster, 1, kMaxCluster},
     {"gemm_min_tokens", &DeviceProfile::gemm_min_tokens, 1, 1 << 20},
     {"split_k_ctas_per_sm", &DeviceProfile::split_k_ctas_per_sm, 1, 32},
     {"mma_warps_m", &DeviceProfile::mma_warps_m, 0, 16},
@@ -53,7 +53,6 @@ constexpr Switch kSwitches[] = {
     {kDependentLaunch, &DeviceProfile::dependent_launch},
     {"graphs", &DeviceProfile::graphs},
     {"fused_rope", &DeviceProfile::fused_rope},
-    {"wide_pairs", &DeviceProfile::wide_pairs},
     {"chain", &DeviceProfile::chain},
     {"fp8_fast_sums", &DeviceProfile::fp8_fast_sums},
 };
@@ -145,7 +144,7 @@ DeviceProfile read_properties(int device) {
     profile.stream_decoded_tokens = 8;
   }
   if (has_wgmma(profile.capability)) {
-    profile.wide_min_tokens = 17;
+    profile.wide_min_tokens = 9;
     profile.gemm_min_tokens = 768;
   }
   return profile;

@@ -26,8 +26,7 @@ struct DeviceProfile {
   int stream_int8_warps = 16;     // that multiply in such a CTA, at most
   bool chain = false;             // one token's products between two attentions in one kernel (matmul_chain.h)
   int wide_min_tokens = 0;        // from here on by matmul_wide.cuh (wgmma: capability 9.0 alone); 0: never
-  bool wide_pairs = false;        // there, parts of two types in one launch
-  int wide_cluster = 0;           // there, CTAs of a cluster that share K, at most 8; 0: they share it through memory
+  int wide_cluster = 8;           // there, CTAs of a cluster that share K, at most
   int gemm_min_tokens = 256;      // from here on: decoded once, then cuBLASLt
   int fused_norm_tokens = 2;      // up to here, and below that: RMSNorm is folded into the products around it; 0: never
   int split_k_ctas_per_sm = 2;    // K is shared between CTAs until about this many run on each SM

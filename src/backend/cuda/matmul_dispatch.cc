@@ -62,7 +62,7 @@ bool takes_wide(int n_tokens, const DeviceProfile& profile) {
 // Whether parts of these types can share a launch of matmul_wide.cuh.
 bool takes_wide_pair(QuantType first, QuantType second, int n_tokens, const DeviceProfile& profile) {
   // Who asks for CTAs of fewer rows than those have asks for other kernels.
-  return profile.wide_pairs && takes_wide(n_tokens, profile) && n_tokens <= kWidePairTokens &&
+  return takes_wide(n_tokens, profile) && n_tokens <= kWidePairTokens &&
          (profile.mma_warps_m == 0 || profile.mma_warps_m >= 4) && wide_pair_kernel(first, second) != nullptr;
 }
 
@@ -80,28 +80,27 @@ void align_second_type(MmaParams& params, int warps_m) {
 }
 
 // By matmul_wide.cuh, where it can be. Of parts of type `first` and, behind them, of type `second`.
-bool run_wide(QuantType first, QuantType second, const MmaShape& shape, MmaParams& params,
-              const MatmulWorkspace& workspace, const DeviceProfile& profile, cudaStream_t stream) {
+bool run_wide(QuantType first, QuantType second, const MmaShape& shape, MmaParams& params, const DeviceProfile& profile,
+              cudaStream_t stream) {
   const bool is_pair = params.parts[params.n_parts - 1].second;
   if (is_pair ? !takes_wide_pair(first, second, shape.n_tokens, profile) : !takes_wide(shape.n_tokens, profile))
     return false;
   WideTypes types{shape.n_slots, std::max(type_kernels(first).tile_bytes, type_kernels(second).tile_bytes)};
   for (int i = params.n_parts - 1; i > 0 && params.parts[i].second; --i)
     types.first_slots = params.parts[i - 1].panel_end;
-  const ClusterRoom room =
-      profile.wide_cluster > 1 ? cluster_room(profile.shared_bytes_per_block - kWideStaticBytes) : ClusterRoom{};
-  const WidePlan plan = plan_wide(shape, types, {workspace.partial_elems, workspace.n_counters}, room, profile);
+  const ClusterRoom& room = cluster_room(profile.shared_bytes_per_block - kWideStaticBytes);
+  const WidePlan plan = plan_wide(shape, types, room, profile);
   if (plan.tokens == 0) return false;
   align_second_type(params, 1 << plan.warps_m_log2);
   params.warps_m_log2 = plan.warps_m_log2;
   params.wide = plan.shape;
   const Launch how{.grid = dim3(static_cast<unsigned>(plan.token_groups), static_cast<unsigned>(plan.slot_groups),
-                                static_cast<unsigned>(plan.split_k)),
+                                static_cast<unsigned>(plan.cluster)),
                    .block = dim3(kWideThreads),
                    .shared_bytes = static_cast<size_t>(plan.shared_bytes),
                    .stream = stream,
                    .dependent = profile.dependent_launch,
-                   .cluster_z = std::max(plan.shape.cluster, 1)};
+                   .cluster_z = plan.cluster};
   const CUtensorMap x = map_activations(params.x, params.n_tokens, params.x_stride, plan.tokens);
   const auto kernel = is_pair ? wide_pair_kernel(first, second) : type_kernels(first).wide;
   SPATE_CUDA(kernel(plan.tokens, params, x, how), "wide product of {} tokens with {} panels of {} x {} tiles of {}",
@@ -121,7 +120,7 @@ void run_mma(const MatmulArgs& args, int first, int end, int column, int n_token
   const PackedMatrix& last = args.parts[end - 1];
   if (run_stream(matrix.type, same_kernels(matrix, last) ? matrix.type : last.type, shape, params, profile, stream))
     return;
-  if (run_wide(matrix.type, last.type, shape, params, workspace, profile, stream)) return;
+  if (run_wide(matrix.type, last.type, shape, params, profile, stream)) return;
   SPATE_CHECK(same_kernels(matrix, last) || n_tokens <= tier_shape(MmaTier::k8Tokens).tokens,
               "a product of {} tokens with parts of {} and of {}", n_tokens, quant_name(matrix.type),
               quant_name(last.type));

@@ -60,8 +60,6 @@ __device__ __forceinline__ void prepare_token_factors(const MmaParams& p, int fi
     if (p.next.x != nullptr) factors.next_scale[(first + t) % kMaxCtaTokens] = __ldcg(p.next.scale + first + t);
   }
   if (p.norm.squares == nullptr) return;
-  // Of CTAs with the same tokens one is enough.
-  const bool keeps_scale = blockIdx.y == 0 && (blockIdx.z == 0 || p.wide.cluster > 0);
   const int lane = thread % kLanes, n_vecs = squares_stride(p.n_cols) / 4;
   const uint32_t mask = 0xffffffffu >> (32 - kLanes) << (thread % 32 / kLanes * kLanes);
   for (int t = thread / kLanes; t < n; t += n_threads / kLanes) {
@@ -79,7 +77,7 @@ __device__ __forceinline__ void prepare_token_factors(const MmaParams& p, int fi
     if (lane != 0) continue;
     const float r = rsqrtf(sum / static_cast<float>(p.n_cols) + p.norm.epsilon);
     factors.of_sums[token % kMaxCtaTokens] = r / scale;
-    if (keeps_scale) p.norm.next_scale[token] = fold_scale(r);
+    if (blockIdx.y == 0) p.norm.next_scale[token] = fold_scale(r);  // other rows of CTAs have the same
   }
 }
 
@@ -197,8 +195,7 @@ __device__ __forceinline__ void store_swiglu(const MmaParams& p, int panel, int 
 }
 
 // What a CTA's tile of sums still needs: added up over its warps that shared K, over the CTAs that did, then written.
-// By the CTA's first kWarps warps; it may have others.
-template <int kOctets, int kPanels, int kWarps>
+template <int kOctets, int kPanels>
 class Epilogues {
  public:
   __device__ Epilogues(const MmaParams& p, float* exchange, int first_slot, int first_token, int tile_index)
@@ -213,7 +210,7 @@ class Epilogues {
 
   __device__ void run(const Sums<kOctets, kPanels>& sums, int warp_m, int warp_k) {
     exchange(sums, warp_m, warp_k);
-    int n_parts = kWarps >> p_.warps_m_log2;
+    int n_parts = kMmaWarps >> p_.warps_m_log2;
     if (gridDim.z > 1) {
       if (!share_partials()) return;
       collect_partials();
@@ -229,14 +226,11 @@ class Epilogues {
 
  private:
   static constexpr int kTokens = 8 * kOctets;
-  static constexpr int kThreads = 32 * kWarps;
-
-  __device__ static void barrier() { asm volatile("bar.sync 1, %0;" ::"n"(kThreads) : "memory"); }
 
   // Sums of all warps to shared memory, [warps_k][kTokens][rows + pad].
   __device__ void exchange(const Sums<kOctets, kPanels>& sums, int warp_m, int warp_k) {
     const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
-    barrier();  // the activations lie in the same memory
+    __syncthreads();  // the activations lie in the same memory
 #pragma unroll
     for (int panel = 0; panel < kPanels; ++panel) {
 #pragma unroll
@@ -250,14 +244,14 @@ class Epilogues {
         at[stride_ + 8] = sum[3];
       }
     }
-    barrier();
+    __syncthreads();
   }
 
   // Of four rows from `row` on, over the warps that shared K.
   __device__ float4 own_sums(int token, int row) const {
     float4 sum = {0, 0, 0, 0};
     const float* at = exchange_ + token * stride_ + row;
-    for (int k = 0; k < kWarps >> p_.warps_m_log2; ++k)
+    for (int k = 0; k < kMmaWarps >> p_.warps_m_log2; ++k)
       add(sum, *reinterpret_cast<const float4*>(at + k * kTokens * stride_));
     return sum;
   }
@@ -276,15 +270,15 @@ class Epilogues {
   __device__ bool share_partials() {
     __shared__ bool last;
     auto* mine = reinterpret_cast<float4*>(partial(blockIdx.z));
-    for (int i = threadIdx.x; i < n_tokens_ << (rows_log2_ - 2); i += kThreads)
+    for (int i = threadIdx.x; i < n_tokens_ << (rows_log2_ - 2); i += kMmaThreads)
       __stcg(mine + i, own_sums(i >> (rows_log2_ - 2), (i << 2) & ((1 << rows_log2_) - 1)));
     __threadfence();
-    barrier();
+    __syncthreads();
     if (threadIdx.x == 0) {
       last = atomicAdd(&p_.counters[tile_index_], 1u) == gridDim.z - 1;
       if (last) p_.counters[tile_index_] = 0;
     }
-    barrier();
+    __syncthreads();
     if (last) __threadfence();
     return last;
   }
@@ -294,24 +288,24 @@ class Epilogues {
   __device__ void collect_partials() {
     constexpr int kAtOnce = 4;
     const int n = n_tokens_ << (rows_log2_ - 2);
-    for (int first = threadIdx.x; first < n; first += kAtOnce * kThreads) {
+    for (int first = threadIdx.x; first < n; first += kAtOnce * kMmaThreads) {
       float4 sums[kAtOnce] = {};
 #pragma unroll 4
       for (unsigned part = 0; part < gridDim.z; ++part) {
         const auto* from = reinterpret_cast<const float4*>(partial(part));
 #pragma unroll
         for (int k = 0; k < kAtOnce; ++k)
-          if (first + k * kThreads < n) add(sums[k], __ldcg(from + first + k * kThreads));
+          if (first + k * kMmaThreads < n) add(sums[k], __ldcg(from + first + k * kMmaThreads));
       }
 #pragma unroll
       for (int k = 0; k < kAtOnce; ++k) {
-        const int i = first + k * kThreads;
+        const int i = first + k * kMmaThreads;
         if (i >= n) break;
         const int row = (i << 2) & ((1 << rows_log2_) - 1);
         *reinterpret_cast<float4*>(exchange_ + (i >> (rows_log2_ - 2)) * stride_ + row) = sums[k];
       }
     }
-    barrier();
+    __syncthreads();
   }
 
   template <typename Sum>
@@ -323,7 +317,7 @@ class Epilogues {
       const SwiGluRow to(p_, first_slot_ / 2 + panel, row % kTileRows);
       if (!to.exists) return;
 #pragma unroll 4
-      for (int token = threadIdx.x >> half_log2; token < n_tokens_; token += kThreads >> half_log2)
+      for (int token = threadIdx.x >> half_log2; token < n_tokens_; token += kMmaThreads >> half_log2)
         to.store(first_token_ + token, sum(token, gate_row), sum(token, gate_row + kTileRows));
       return;
     }
@@ -334,7 +328,7 @@ class Epilogues {
                                       .first_token = first_token_,
                                       .first = static_cast<int>(threadIdx.x) >> rows_log2_,
                                       .n = n_tokens_,
-                                      .step = kThreads >> rows_log2_},
+                                      .step = kMmaThreads >> rows_log2_},
                                      [&](int token) { return sum(token, row); });
   }
 
@@ -343,11 +337,11 @@ class Epilogues {
   int rows_log2_, stride_, first_slot_, first_token_, tile_index_, n_tokens_;
 };
 
-template <int kOctets, int kPanels, int kWarps = kMmaWarps>
+template <int kOctets, int kPanels>
 __device__ __forceinline__ void finish_tile(const MmaParams& p, float* exchange, int first_slot, int first_token,
                                             int tile_index, const Sums<kOctets, kPanels>& sums, int warp_m,
                                             int warp_k) {
-  Epilogues<kOctets, kPanels, kWarps>(p, exchange, first_slot, first_token, tile_index).run(sums, warp_m, warp_k);
+  Epilogues<kOctets, kPanels>(p, exchange, first_slot, first_token, tile_index).run(sums, warp_m, warp_k);
 }
 
 #endif  // __CUDACC__

@@ -10,7 +10,8 @@
 
 namespace spate::cuda {
 
-// The shapes of matmul_mma_kernel, by the tokens that a CTA takes at once.
+// The shapes of matmul_few.cuh (up to 8 tokens) and matmul_mma.cuh, by the tokens that a CTA takes at once. Those of
+// more than 8 are for devices without wgmma alone, where matmul_wide.cuh does not take their products.
 enum class MmaTier { k8Tokens, k16Tokens, k32Tokens, k64Tokens };
 
 struct MmaTierShape {

@@ -1,11 +1,11 @@
-// The product of 9 to some hundred tokens with quantised weights, on the tensor cores: weights as A (16 rows of
-// mma.m16n8k16), decoded to float16 in registers, tokens as N. Every weight is read and decoded once for 8 * kOctets
-// tokens.
+// The product of 9 to some hundred tokens with quantised weights, on the tensor cores of devices without wgmma
+// (capabilities 8.x, 10.0 and 12.0; others have matmul_wide.cuh): weights as A (16 rows of mma.m16n8k16), decoded to
+// float16 in registers, tokens as N. Every weight is read and decoded once for 8 * kOctets tokens.
 //
 // A CTA has 8 warps: 2^warps_m_log2 of them take different panels of 16 rows, the others share out the K of these in
 // tiles of 256. Weights go from global memory to registers, two tiles ahead; activations through a ring of stages in
-// shared memory. K may besides be cut between CTAs (gridDim.z); the CTA that
-// ends last adds up the parts in their order, so that no result depends on timing.
+// shared memory. K may besides be cut between CTAs (gridDim.z); the CTA that ends last adds up the parts in their
+// order, so that no result depends on timing.
 #pragma once
 
 #include <cuda_fp16.h>

@@ -35,9 +35,6 @@ struct StreamShape {
 struct WideShape {
   int x_stages = 0;       // of activations
   int weight_stages = 0;  // of each warp's weights
-  // CTAs that share K, a cluster along z: each adds up and writes the sums of a share of the tokens, all of them where
-  // it is 1. 0: CTAs that share K do it by MmaParams::partials.
-  int cluster = 0;
 };
 
 struct MmaParams {
@@ -57,7 +54,7 @@ struct MmaParams {
   uint32_t* counters;  // [CTAs without the split], zero before and after
   int warps_m_log2;    // of the CTA's warps that multiply, 2^this take different rows; the others share out K
   StreamShape stream;  // of matmul_stream.h, which needs neither partials nor counters
-  WideShape wide;      // of matmul_wide.cuh
+  WideShape wide;      // of matmul_wide.cuh, which does not either
   FoldedNorm norm;
   NextNorm next;
   int n_cols;  // K without padding

@@ -199,27 +199,23 @@ double wide_cycles(const WidePlan& plan, const MmaShape& shape, int tile_bytes, 
                    const DeviceProfile& profile) {
   constexpr double kDecode = 2600, kToken = 34;     // of a round of 16 tiles: by the vector units, and of each token
   constexpr double kL2Bytes = 24, kMostBytes = 32;  // that an SM gets a cycle when all ask, and when few do
-  constexpr double kStartAndEnd = 5500, kFixUp = 4000;
+  constexpr double kStartAndEnd = 5500;
   // By estimate: two barriers of a cluster, and what an SM gets a cycle from the others' shared memory.
   constexpr double kClusterFixUp = 1500, kClusterBytes = 16;
   const int warps_m = 1 << plan.warps_m_log2, warps_k = kWideWarps / warps_m;
-  const int ctas = plan.slot_groups * plan.token_groups * plan.split_k;
+  const int clusters = plan.slot_groups * plan.token_groups, ctas = clusters * plan.cluster;
   const double bytes = std::min(kMostBytes, kL2Bytes * std::max(1.0, static_cast<double>(profile.n_sms) / ctas));
   const double weights = kWideWarps * tile_bytes, activations = warps_k * plan.tokens * kTokenTileBytes;
   const double round = std::max(kDecode + kToken * plan.tokens, (weights + activations) / bytes);
-  double cta = ceil_div(ceil_div(shape.n_k_tiles, plan.split_k), warps_k) * round + kStartAndEnd;
-  const double sums_bytes = 4.0 * plan.tokens * warps_m * kTileRows;
-  if (plan.shape.cluster > 1) {
-    cta += kClusterFixUp + sums_bytes / kClusterBytes;
-    return ceil_div(plan.slot_groups * plan.token_groups, room.clusters[plan.shape.cluster]) * cta;
-  }
-  if (plan.split_k > 1) cta += kFixUp + plan.split_k * sums_bytes / bytes;
-  return ceil_div(ctas, profile.n_sms) * cta;
+  double cta = ceil_div(ceil_div(shape.n_k_tiles, plan.cluster), warps_k) * round + kStartAndEnd;
+  if (plan.cluster == 1) return ceil_div(ctas, profile.n_sms) * cta;
+  cta += kClusterFixUp + 4.0 * plan.tokens * warps_m * kTileRows / kClusterBytes;
+  return ceil_div(clusters, room.clusters[plan.cluster]) * cta;
 }
 
 }  // namespace
 
-WidePlan plan_wide(const MmaShape& shape, const WideTypes& types, const MmaMemory& memory, const ClusterRoom& room,
+WidePlan plan_wide(const MmaShape& shape, const WideTypes& types, const ClusterRoom& room,
                    const DeviceProfile& profile) {
   const int tile_bytes = types.tile_bytes, second_slots = shape.n_slots - types.first_slots;
   WidePlan best;
@@ -229,8 +225,7 @@ WidePlan plan_wide(const MmaShape& shape, const WideTypes& types, const MmaMemor
     if (tokens == 16 && (shape.n_tokens > 16 || second_slots > 0)) continue;
     if (tokens > 64 && second_slots > 0) break;
     if (tokens > (second_slots > 0 ? 32 : 16) && tokens / 2 >= shape.n_tokens) break;
-    const bool clusters = profile.wide_cluster > 0;
-    const int most_splits = std::min(clusters ? profile.wide_cluster : 16, shape.n_k_tiles);
+    const int largest = std::min(profile.wide_cluster, shape.n_k_tiles);
     for (const int warps_m_log2 : {2, 3, 4}) {
       if (profile.mma_warps_m != 0 && profile.mma_warps_m != 1 << warps_m_log2) continue;
       WidePlan plan{
@@ -240,15 +235,10 @@ WidePlan plan_wide(const MmaShape& shape, const WideTypes& types, const MmaMemor
           .token_groups = ceil_div(shape.n_tokens, tokens),
           .shape = {}};
       if (!fit_rings(plan, tile_bytes, profile)) continue;
-      const int tiles = plan.slot_groups * plan.token_groups;
-      const int64_t cta_elems = int64_t{tokens} * kTileRows << warps_m_log2;
-      for (int split = 1; split <= most_splits; ++split) {
-        if (profile.mma_split_k != 0 && split != std::min(profile.mma_split_k, most_splits)) continue;
-        if (split > 1 && clusters && room.clusters[split] == 0) continue;
-        if (split > 1 && !clusters && (tiles > memory.n_counters || tiles * split * cta_elems > memory.partial_elems))
-          break;
-        plan.split_k = split;
-        plan.shape.cluster = clusters ? split : 0;
+      for (int cluster = 1; cluster <= largest; ++cluster) {
+        if (profile.mma_split_k != 0 && cluster != std::min(profile.mma_split_k, largest)) continue;
+        if (cluster > 1 && room.clusters[cluster] == 0) continue;
+        plan.cluster = cluster;
         const double cycles = wide_cycles(plan, shape, tile_bytes, room, profile);
         if (best.tokens != 0 && cycles >= least) continue;
         least = cycles;

@@ -65,13 +65,14 @@ struct WideTypes {
 struct WidePlan {
   int tokens = 0;  // of a CTA: 16, 32, 64 or 128; of two types 32 or 64
   int warps_m_log2 = 0;
-  int slot_groups = 0, token_groups = 0, split_k = 0;
+  int slot_groups = 0, token_groups = 0;
+  int cluster = 0;  // CTAs that share K
   WideShape shape;
   int shared_bytes = 0;
 };
 
-// room: what clusters the device runs, where profile.wide_cluster asks for them.
-WidePlan plan_wide(const MmaShape& shape, const WideTypes& types, const MmaMemory& memory, const ClusterRoom& room,
+// room: what clusters the device runs.
+WidePlan plan_wide(const MmaShape& shape, const WideTypes& types, const ClusterRoom& room,
                    const DeviceProfile& profile);
 
 // Enough for every plan of products of up to max_slots panels.

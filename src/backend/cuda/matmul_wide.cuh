@@ -7,7 +7,7 @@
 //   the first of them before the kernel's predecessor has ended;
 // - one more warp fills a ring of activations, half a tile's columns at a time, by tensor copies that swizzle them;
 // - products are asynchronous: while one runs, the warp decodes for the next.
-// K may besides be cut between CTAs, as in matmul_mma.cuh or between those of a cluster (matmul_wide_epilogue.cuh).
+// K may besides be cut between the CTAs of a cluster (matmul_wide_epilogue.cuh).
 #pragma once
 
 #include <cuda.h>
@@ -263,8 +263,7 @@ __device__ __forceinline__ void multiply_cta(const MmaParams& p, const CtaPlace&
                            p.wide.weight_stages, panel + int64_t{place.first_tile + place.warp_k} * Tile::kBytes,
                            place.warp_tiles(), place.warps_k);
   wait_for_predecessor();
-  const int n_tokens = min(p.n_tokens - place.first_token, kTokens);
-  const TokenShare share = p.wide.cluster > 0 ? TokenShare::of(n_tokens) : TokenShare{0, n_tokens};
+  const TokenShare share = TokenShare::of(min(p.n_tokens - place.first_token, kTokens));
   prepare_token_factors<8>(p, place.first_token + share.begin, share.end - share.begin, threadIdx.x, 32 * kWideWarps);
   sums = {};
   ActivationPlace x(ring, place.warp_k * kWideBoxes * kTokens * kWideBoxCols * 2);
@@ -314,13 +313,7 @@ __global__ void __launch_bounds__(kWideThreads, 1)
   } else {
     multiply_cta<Tile, kTokens>(p, place, at, warp, shared, x, nowhere, sums);
   }
-  auto* exchange = reinterpret_cast<float*>(shared);
-  if (p.wide.cluster > 0) {
-    WideEpilogue<kTokens>(p, place, exchange).run(sums);
-    return;
-  }
-  finish_tile<kTokens / 8, 1, kWideWarps>(p, exchange, place.first_slot, place.first_token, place.tile_index(), sums,
-                                          place.warp_m, place.warp_k);
+  WideEpilogue<kTokens>(p, place, reinterpret_cast<float*>(shared)).run(sums);
 #endif
 }
 

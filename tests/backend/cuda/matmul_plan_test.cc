@@ -151,13 +151,11 @@ TEST(StreamInt8Plan, EveryShape_FitsOrIsRefused) {
 // Of 132 SMs in GPCs of 16 and 18.
 constexpr ClusterRoom kH200Room = {{0, 132, 66, 40, 32, 24, 18, 16, 16}};
 
-// Every product of 17 tokens and more on an H200 has a plan that fits, for tiles of every type's size, whether CTAs
-// that share K do so through memory or in clusters.
+// Every product of 9 tokens and more on an H200 has a plan that fits, for tiles of every type's size.
 void expect_wide_plans_fit(const DeviceProfile& profile, const ClusterRoom& room) {
   for (const auto& [d_model, d_ff] : {std::pair(896, 4864), std::pair(1536, 8960), std::pair(4096, 14336),
                                       std::pair(8192, 28672), std::pair(16384, 53248)}) {
     const int vocab = 262144, max_slots = vocab / kTileRows;
-    const MmaMemory memory = mma_memory(max_slots, profile);
     const MmaShape products[] = {{0, 3 * d_model / kTileRows, (d_model + 255) / kTileCols, false},
                                  {0, d_model / kTileRows, (d_ff + 255) / kTileCols, false},
                                  {0, 2 * d_ff / kTileRows, (d_model + 255) / kTileCols, true},
@@ -167,43 +165,27 @@ void expect_wide_plans_fit(const DeviceProfile& profile, const ClusterRoom& room
       for (const int tile_bytes : {1344, 2304, 3360, 4352, 8192}) {
         for (const int n_tokens : {9, 16, 17, 32, 33, 64, 65, 128, 129, 300, 767, 2048}) {
           shape.n_tokens = n_tokens;
-          const WidePlan plan = plan_wide(shape, {shape.n_slots, tile_bytes}, memory, room, profile);
+          const WidePlan plan = plan_wide(shape, {shape.n_slots, tile_bytes}, room, profile);
           SCOPED_TRACE(::testing::Message() << shape.n_slots << " panels, " << shape.n_k_tiles << " K tiles of "
                                             << tile_bytes << " bytes, " << n_tokens << " tokens");
           ASSERT_TRUE(n_tokens <= 16 ? plan.tokens == 16 : plan.tokens >= 32) << plan.tokens;
-          const int warps_m = 1 << plan.warps_m_log2, ctas = plan.slot_groups * plan.token_groups;
+          const int warps_m = 1 << plan.warps_m_log2;
           ASSERT_GE(plan.slot_groups * warps_m, shape.n_slots);
           ASSERT_GE(plan.token_groups * plan.tokens, n_tokens);
-          ASSERT_TRUE(plan.split_k >= 1 && plan.split_k <= shape.n_k_tiles) << plan.split_k;
+          ASSERT_TRUE(plan.cluster >= 1 && plan.cluster <= std::min(profile.wide_cluster, shape.n_k_tiles));
+          ASSERT_GT(room.clusters[plan.cluster], 0);
           ASSERT_TRUE(plan.shape.x_stages >= 2 && plan.shape.weight_stages >= 2);
           const WideLayout at = WideLayout::of(plan.shape, plan.tokens, kWideWarps / warps_m, tile_bytes);
           ASSERT_GE(plan.shared_bytes, at.n_bytes + kWideAlignment);
           ASSERT_LE(plan.shared_bytes, profile.shared_bytes_per_block);
-          if (profile.wide_cluster > 0) {
-            ASSERT_EQ(plan.shape.cluster, plan.split_k);
-            ASSERT_LE(plan.split_k, profile.wide_cluster);
-            ASSERT_GT(room.clusters[plan.split_k], 0);
-            continue;
-          }
-          ASSERT_EQ(plan.shape.cluster, 0);
-          if (plan.split_k == 1) continue;
-          ASSERT_LE(ctas, memory.n_counters);
-          ASSERT_LE(int64_t{ctas} * plan.split_k * plan.tokens * warps_m * kTileRows, memory.partial_elems);
         }
       }
     }
   }
 }
 
-TEST(WidePlan, EveryModel_FitsTheMemoryThatItWasPromised) {
-  DeviceProfile profile = device(132, 227 << 10);
-  profile.wide_min_tokens = 17;
-  expect_wide_plans_fit(profile, {});
-}
-
 TEST(WidePlan, EveryModel_FitsInClusters) {
   DeviceProfile profile = device(132, 227 << 10);
-  profile.wide_min_tokens = 17;
   for (profile.wide_cluster = 1; profile.wide_cluster <= kMaxCluster; ++profile.wide_cluster) {
     expect_wide_plans_fit(profile, kH200Room);
     ClusterRoom pairs;
@@ -216,14 +198,12 @@ TEST(WidePlan, EveryModel_FitsInClusters) {
 // CTAs of two types: each has slots of one.
 TEST(WidePlan, TwoTypes_HaveCtasOfTheirOwn) {
   DeviceProfile profile = device(132, 227 << 10);
-  profile.wide_min_tokens = 9;
-  const MmaMemory memory = mma_memory(1 << 14, profile);
-  for (const int cluster : {0, 1, 8}) {
+  for (const int cluster : {1, 8}) {
     profile.wide_cluster = cluster;
     for (const int n_tokens : {9, 32, 33, kWidePairTokens}) {
       for (const auto& [first, second] : {std::pair(320, 64), std::pair(1, 1), std::pair(112, 16), std::pair(5, 300)}) {
         const MmaShape shape{n_tokens, first + second, 16, false};
-        const WidePlan plan = plan_wide(shape, {first, 3360}, memory, kH200Room, profile);
+        const WidePlan plan = plan_wide(shape, {first, 3360}, kH200Room, profile);
         const int warps_m = 1 << plan.warps_m_log2;
         EXPECT_TRUE(plan.tokens == 32 || plan.tokens == 64) << plan.tokens;
         EXPECT_EQ(plan.slot_groups, (first + warps_m - 1) / warps_m + (second + warps_m - 1) / warps_m);
@@ -235,16 +215,13 @@ TEST(WidePlan, TwoTypes_HaveCtasOfTheirOwn) {
 
 // What finds no room at once waits for a place: as many rounds of tiles again.
 TEST(WidePlan, Clusters_AreNoMoreThanThereIsRoomFor) {
-  DeviceProfile profile = device(132, 227 << 10);
-  profile.wide_min_tokens = 17;
-  profile.wide_cluster = kMaxCluster;
-  const MmaMemory memory = mma_memory(1 << 14, profile);
+  const DeviceProfile profile = device(132, 227 << 10);
   for (const int n_tokens : {16, 32, 64, 128}) {
     for (const MmaShape& shape : {MmaShape{n_tokens, 256, 16, false}, MmaShape{n_tokens, 384, 16, false},
                                   MmaShape{n_tokens, 256, 56, false}, MmaShape{n_tokens, 96, 35, false}}) {
-      const WidePlan plan = plan_wide(shape, {shape.n_slots, 2304}, memory, kH200Room, profile);
-      EXPECT_GE(plan.split_k, 1);
-      EXPECT_LE(plan.slot_groups * plan.token_groups, kH200Room.clusters[plan.split_k])
+      const WidePlan plan = plan_wide(shape, {shape.n_slots, 2304}, kH200Room, profile);
+      EXPECT_GE(plan.cluster, 1);
+      EXPECT_LE(plan.slot_groups * plan.token_groups, kH200Room.clusters[plan.cluster])
           << shape.n_slots << " panels, " << n_tokens << " tokens";
     }
   }

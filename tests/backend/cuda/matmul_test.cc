@@ -144,17 +144,15 @@ TEST_P(MatmulTypes, BesideOtherTypes_EachPartIsItsOwn) {
 // part of the first type and of all; rows of K to each CTA of a cluster.
 TEST_P(MatmulTypes, BesideOtherTypesInOneWideLaunch_EachPartIsItsOwn) {
   if (profile_.wide_min_tokens == 0) GTEST_SKIP() << "no wgmma on " << profile_.name;
-  profile_.wide_pairs = true;
-  profile_.wide_min_tokens = 9;
   const int n_cols = 768;
   const Matrix q = make_matrix(GetParam(), 256, n_cols, 31), k = make_matrix(GetParam(), 33, n_cols, 32);
   for (const QuantType other : {QuantType::kQ6_K, QuantType::kQ5_K, QuantType::kQ4_K, QuantType::kQ3_K}) {
     if (wide_pair_kernel(GetParam(), other) == nullptr) continue;
     const Matrix v = make_matrix(other, 150, n_cols, 33), w = make_matrix(other, 5, n_cols, 34);
     for (const int warps_m : {0, 4, 8, 16}) {
-      for (const int cluster : {0, 3}) {
+      for (const int cluster : {1, 3}) {
         profile_.mma_warps_m = warps_m;
-        profile_.mma_split_k = profile_.wide_cluster = cluster;
+        profile_.mma_split_k = cluster;
         for (const int n_tokens : {9, 64, 65}) {
           SCOPED_TRACE(::testing::Message() << warps_m << " warps of rows, clusters of " << cluster << ", " << n_tokens
                                             << " tokens beside " << quant_name(other));
@@ -225,32 +223,11 @@ TEST_P(MatmulTypes, ThroughCublas_IsTheSum) {
   }
 }
 
-// Every cut of matmul_wide.cuh: one warpgroup of rows to all, K whole and shared by up to 8 CTAs (more than there are
-// tiles for all warps), one group of tokens and several, full and not.
+// Every cut of matmul_wide.cuh: one warpgroup of rows to all; K whole and shared by clusters of up to 8 CTAs, a tile
+// each (more warps than there are tiles) and several; one group of tokens and several, full and not, of which each CTA
+// of a cluster writes some or none; panels of gate that fill a CTA and others.
 TEST_P(MatmulTypes, EveryWideCut_IsTheSum) {
   if (profile_.wide_min_tokens == 0) GTEST_SKIP() << "no wgmma on " << profile_.name;
-  profile_.wide_min_tokens = 9;
-  const Matrix w = make_matrix(GetParam(), 300, 2048 + 256, 23);
-  for (const int warps_m : {4, 8, 16}) {
-    for (const int split_k : {1, 3, 8}) {
-      profile_.mma_warps_m = warps_m;
-      profile_.mma_split_k = split_k;
-      for (const int n_tokens : {9, 32, 40, 64, 65, 128, 200}) {
-        SCOPED_TRACE(::testing::Message()
-                     << warps_m << " warps of rows, K in " << split_k << ", " << n_tokens << " tokens");
-        const Activations x = make_activations(n_tokens, w.n_cols, 24);
-        ASSERT_NO_FATAL_FAILURE(expect_product({&w}, x, n_tokens, Epilogue::kStore));
-      }
-    }
-  }
-}
-
-// CTAs of clusters of every size, that share K of a tile each and of several, and tokens of which each writes some or
-// none; panels of gate that fill a CTA and others.
-TEST_P(MatmulTypes, EveryWideCluster_IsTheSum) {
-  if (profile_.wide_min_tokens == 0) GTEST_SKIP() << "no wgmma on " << profile_.name;
-  profile_.wide_cluster = kMaxCluster;
-  profile_.wide_min_tokens = 9;
   const int n_cols = 2048 + 256;
   const Matrix w = make_matrix(GetParam(), 272, n_cols, 23), gate = make_matrix(GetParam(), 150, n_cols, 24),
                up = make_matrix(GetParam(), 150, n_cols, 25);
@@ -258,8 +235,8 @@ TEST_P(MatmulTypes, EveryWideCluster_IsTheSum) {
     for (const int split_k : {1, 3, 8}) {
       profile_.mma_warps_m = warps_m;
       profile_.mma_split_k = split_k;
-      for (const int n_tokens : {10, 17, 33, 66, 131}) {
-        if (n_tokens == 131 && (split_k != 8 || warps_m != 8)) continue;  // three tokens for eight CTAs
+      for (const int n_tokens : {9, 16, 17, 32, 33, 64, 66, 128, 131}) {
+        if (n_tokens > 66 && (split_k != 8 || warps_m != 8)) continue;  // three tokens for eight CTAs, too
         SCOPED_TRACE(::testing::Message()
                      << warps_m << " warps of rows, clusters of " << split_k << ", " << n_tokens << " tokens");
         const Activations x = make_activations(n_tokens, n_cols, 26);

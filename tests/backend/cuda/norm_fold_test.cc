@@ -287,7 +287,6 @@ TEST_P(NormFoldTest, AdditionOfAnySplit_LeavesActivationsAndSquares) {
 // By clusters of CTAs that share out the tokens.
 TEST_P(NormFoldTest, AdditionThenProductsByAnyCluster_AreTheNormsBetween) {
   if (profile_.wide_min_tokens == 0) GTEST_SKIP() << "no wgmma on " << profile_.name;
-  profile_.wide_cluster = kMaxCluster;
   const int d_model = 768;
   const Matrix out = make_matrix(GetParam(), d_model, 2048, 42), q = make_matrix(GetParam(), 72, d_model, 43);
   for (const int warps_m : {0, 4, 16})
