@@ -33,6 +33,7 @@ constexpr Threshold kThresholds[] = {
     {kStreamInt8Tokens, &DeviceProfile::stream_int8_tokens, 0, 1},
     {"stream_int8_warps", &DeviceProfile::stream_int8_warps, 4, 16},
     {"fused_norm_tokens", &DeviceProfile::fused_norm_tokens, 0, 1 << 20},
+    {"wide_norm_tokens", &DeviceProfile::wide_norm_tokens, 0, 1 << 20},
     {kWideMinTokens, &DeviceProfile::wide_min_tokens, 0, 1 << 20},
     {"wide_cluster", &DeviceProfile::wide_cluster, 1, kMaxCluster},
     {"gemm_min_tokens", &DeviceProfile::gemm_min_tokens, 1, 1 << 20},

@@ -28,10 +28,12 @@ struct DeviceProfile {
   int wide_min_tokens = 0;        // from here on by matmul_wide.cuh (wgmma: capability 9.0 alone); 0: never
   int wide_cluster = 8;           // there, CTAs of a cluster that share K, at most
   int gemm_min_tokens = 256;      // from here on: decoded once, then cuBLASLt
-  int fused_norm_tokens = 2;      // up to here, and below that: RMSNorm is folded into the products around it; 0: never
-  int split_k_ctas_per_sm = 2;    // K is shared between CTAs until about this many run on each SM
-  int mma_warps_m = 0;  // warps of a CTA that take different rows (1 to 8, of wgmma's 4 to 16); 0: by the table
-  int mma_split_k = 0;  // CTAs that share K; 0: by the table
+  // Up to here, below gemm_min_tokens, RMSNorm is folded into the products around it; 0: never.
+  int fused_norm_tokens = 2;    // below wide_min_tokens
+  int wide_norm_tokens = 64;    // from there on
+  int split_k_ctas_per_sm = 2;  // K is shared between CTAs until about this many run on each SM
+  int mma_warps_m = 0;          // warps of a CTA that take different rows (1 to 8, of wgmma's 4 to 16); 0: by the table
+  int mma_split_k = 0;          // CTAs that share K; 0: by the table
   // Attention.
   int attention_split_pages = 0;   // pages of KV a work item takes at most; 0: planned from the load
   int attention_decode_warps = 0;  // of a CTA, at most; 0: as many as have room for their pages
@@ -45,6 +47,9 @@ struct DeviceProfile {
   bool dependent_launch = false;
   // Decode steps replay captured graphs.
   bool graphs = true;
+
+  // Whether products of so many tokens are matmul_wide.cuh's.
+  bool takes_wide(int n_tokens) const { return wide_min_tokens > 0 && n_tokens >= wide_min_tokens; }
 
   // Sets one threshold by its name. Error (kUsage): no such name (the message lists them) or a value out of range.
   Result<void> tune(std::string_view assignment);

@@ -6,6 +6,7 @@
 // per row where rows are of very different size; products are accumulated in float32.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cuda_fp16.h>
 #include <cuda_runtime_api.h>
@@ -82,7 +83,13 @@ struct MatmulArgs {
 
 // Whether a product of so many tokens can have a folded norm before or behind it: not on the way through cuBLASLt.
 inline bool can_fold_norm(int n_tokens, const DeviceProfile& profile) {
-  return n_tokens <= profile.fused_norm_tokens && n_tokens < profile.gemm_min_tokens;
+  const int most = profile.takes_wide(n_tokens) ? profile.wide_norm_tokens : profile.fused_norm_tokens;
+  return n_tokens <= most && n_tokens < profile.gemm_min_tokens;
+}
+// As many tokens at most.
+inline int max_folded_tokens(const DeviceProfile& profile) {
+  return profile.wide_min_tokens > 0 ? std::max(profile.fused_norm_tokens, profile.wide_norm_tokens)
+                                     : profile.fused_norm_tokens;
 }
 
 class Gemm;

@@ -55,14 +55,10 @@ bool run_stream(QuantType first, QuantType second, const MmaShape& shape, MmaPar
   return true;
 }
 
-bool takes_wide(int n_tokens, const DeviceProfile& profile) {
-  return profile.wide_min_tokens > 0 && n_tokens >= profile.wide_min_tokens;
-}
-
 // Whether parts of these types can share a launch of matmul_wide.cuh.
 bool takes_wide_pair(QuantType first, QuantType second, int n_tokens, const DeviceProfile& profile) {
   // Who asks for CTAs of fewer rows than those have asks for other kernels.
-  return takes_wide(n_tokens, profile) && n_tokens <= kWidePairTokens &&
+  return profile.takes_wide(n_tokens) && n_tokens <= kWidePairTokens &&
          (profile.mma_warps_m == 0 || profile.mma_warps_m >= 4) && wide_pair_kernel(first, second) != nullptr;
 }
 
@@ -83,7 +79,7 @@ void align_second_type(MmaParams& params, int warps_m) {
 bool run_wide(QuantType first, QuantType second, const MmaShape& shape, MmaParams& params, const DeviceProfile& profile,
               cudaStream_t stream) {
   const bool is_pair = params.parts[params.n_parts - 1].second;
-  if (is_pair ? !takes_wide_pair(first, second, shape.n_tokens, profile) : !takes_wide(shape.n_tokens, profile))
+  if (is_pair ? !takes_wide_pair(first, second, shape.n_tokens, profile) : !profile.takes_wide(shape.n_tokens))
     return false;
   WideTypes types{shape.n_slots, std::max(type_kernels(first).tile_bytes, type_kernels(second).tile_bytes)};
   for (int i = params.n_parts - 1; i > 0 && params.parts[i].second; --i)

@@ -60,7 +60,7 @@ Workspace lay_out(const ModelSpec& spec, const ExecutorLimits& limits, const Dev
   w.q = memory.template take<__half>(n * spec.q_dim());
   w.attended = memory.template take<__half>(n * padded_cols(spec.q_dim()));
   w.ff = memory.template take<__half>(n * padded_cols(spec.d_ff));
-  const int64_t n_folded = std::min<int64_t>(n, profile.fused_norm_tokens);
+  const int64_t n_folded = std::min<int64_t>(n, max_folded_tokens(profile));
   w.squares = memory.template take<float>(n_folded * squares_stride(spec.d_model));
   for (float*& scales : w.scales) scales = memory.template take<float>(n_folded);
   w.resolved = memory.template take<int32_t>(n);

@@ -23,7 +23,7 @@ struct Workspace {
   __half* q = nullptr;         // [max_step_tokens, q_dim], RoPE applied
   __half* attended = nullptr;  // [max_step_tokens, padded_cols(q_dim)], permuted
   __half* ff = nullptr;        // [max_step_tokens, padded_cols(d_ff)], permuted, times kFfScale
-  // A token of a step whose norms are folded (norm_fold.h) a row: fused_norm_tokens of them at most.
+  // A token of a step whose norms are folded (norm_fold.h) a row: max_folded_tokens() of them at most.
   float* squares = nullptr;               // [.., squares_stride(d_model)] of the residual
   float* scales[2] = {nullptr, nullptr};  // [..] of the activations of every other norm
   // A row of the step a row.

@@ -156,10 +156,12 @@ TEST_P(CudaExecutorModels, KvPrefetch_SameBits) {
 
 // Norms folded into the products around them differ in rounding alone.
 TEST_P(CudaExecutorModels, FoldedNorms_CloseToNormsApart) {
-  const auto apart =
-      make_executor(model_, kLimits, [](CudaExecutorOptions& options) { options.profile.fused_norm_tokens = 0; });
-  const auto folded =
-      make_executor(model_, kLimits, [](CudaExecutorOptions& options) { options.profile.fused_norm_tokens = 255; });
+  const auto up_to = [&](int tokens) {
+    return make_executor(model_, kLimits, [&](CudaExecutorOptions& options) {
+      options.profile.fused_norm_tokens = options.profile.wide_norm_tokens = tokens;
+    });
+  };
+  const auto apart = up_to(0), folded = up_to(255);
   ASSERT_TRUE(apart != nullptr && folded != nullptr);
   const std::vector<int32_t> given = tokens(300, 7);
   for (const int step_tokens : {1, 2, 7, 8, 9, 33, 64, 128, 255})

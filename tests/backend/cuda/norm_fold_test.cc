@@ -172,7 +172,7 @@ class NormFoldTest : public MatmulFixture, public ::testing::WithParamInterface<
  protected:
   void SetUp() override {
     MatmulFixture::SetUp();
-    profile_.fused_norm_tokens = 255;  // where it can be, not only where it pays
+    profile_.fused_norm_tokens = profile_.wide_norm_tokens = 255;  // where it can be, not only where it pays
   }
 
   // residual += x_scale * (w x), which leaves what the norm after it needs; everything is checked.
@@ -433,6 +433,27 @@ TEST_P(NormFoldTest, WhatOverflows_IsFloat16sLargest) {
          n_tokens, workspace_, profile_, nullptr);
   for (const float value : y.download()) ASSERT_TRUE(std::isfinite(value));
   residual.check_next_scale();
+}
+
+TEST(FoldedNorms, FewTokensAndTheWideKernels_HaveThresholdsOfTheirOwn) {
+  DeviceProfile profile;
+  profile.fused_norm_tokens = 2;
+  profile.wide_norm_tokens = 64;
+  profile.gemm_min_tokens = 256;
+  const auto expect_folded = [&](std::initializer_list<int> folded, std::initializer_list<int> apart) {
+    for (const int n_tokens : folded) {
+      EXPECT_TRUE(can_fold_norm(n_tokens, profile)) << n_tokens;
+      EXPECT_LE(n_tokens, max_folded_tokens(profile));
+    }
+    for (const int n_tokens : apart) EXPECT_FALSE(can_fold_norm(n_tokens, profile)) << n_tokens;
+  };
+  expect_folded({1, 2}, {3, 8, 9, 64, 65});  // a device without wgmma
+  profile.wide_min_tokens = 9;
+  expect_folded({1, 2, 9, 64}, {3, 8, 65, 256});
+  profile.wide_norm_tokens = 512;
+  expect_folded({1, 2, 9, 255}, {3, 8, 256, 512});
+  profile.wide_norm_tokens = 0;
+  expect_folded({1, 2}, {3, 8, 9, 64});
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, NormFoldTest, ::testing::Values(QuantType::kQ4_K, QuantType::kQ8_0, QuantType::kF16),
