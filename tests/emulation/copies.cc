@@ -1,5 +1,6 @@
-// Asynchronous copies: cp.async, and bulk copies of bytes and of tensors' boxes. Each takes effect at a moment drawn by
-// chance between its issue and the wait that must see it; until then its destination is poison.
+// Asynchronous copies: cp.async, bulk copies of bytes and of tensors' boxes, and words for other CTAs. Each takes
+// effect at a moment drawn by chance between its issue and the wait that must see it; until then its destination is
+// poison.
 #include <cstring>
 #include <map>
 #include <string>
@@ -25,6 +26,7 @@ struct BulkCopy {
   const TensorMap* map = nullptr;  // of a box
   uint32_t to_address = 0;
   int column = 0, row = 0;
+  float word = 0;  // where there is neither
 };
 std::vector<BulkCopy> under_way;
 
@@ -59,7 +61,7 @@ void carry_out(const BulkCopy& c) {
   if (c.map != nullptr) {
     copy_box(c);
   } else {
-    std::memcpy(c.to, c.from, c.n_bytes);
+    std::memcpy(c.to, c.from != nullptr ? c.from : reinterpret_cast<const char*>(&c.word), c.n_bytes);
   }
   ++machine.events;
   barrier_bytes_arrived(c.barrier, c.n_bytes);
@@ -144,6 +146,19 @@ void tensor_copy(uint32_t to, const void* map, int column, int row, uint32_t bar
          .to_address = to,
          .column = column,
          .row = row});
+}
+
+// --- st.async
+
+void store_async(uint32_t to, float value, uint32_t barrier) {
+  const int rank = rank_of(to);
+  if (rank != rank_of(barrier))
+    die("st.async to CTA %d of the cluster counts at a barrier of CTA %d", rank, rank_of(barrier));
+  start({.cta = &machine.ctas[rank],
+         .to = static_cast<char*>(pointer_of(to, sizeof value, alignof(float))),
+         .n_bytes = sizeof value,
+         .barrier = pointer_of(barrier, 8, 8),
+         .word = value});
 }
 
 // --- cp.async

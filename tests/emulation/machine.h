@@ -144,7 +144,9 @@ size_t copies_under_way();
 void drop_copies();
 uint32_t swizzled_128(uint32_t address);
 
-// --- memory.cc: global memory
+// --- memory.cc
+int rank_of(uint32_t address);  // of the CTA whose shared memory is meant
+// Global memory.
 char* allocate(size_t n_bytes);  // null without room
 bool release(void* data);
 void check_global(const void* at, size_t n_bytes, const char* what);

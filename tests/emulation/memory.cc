@@ -114,6 +114,11 @@ void* pointer_of(uint32_t address, size_t n_bytes, size_t alignment) {
   return cta.window + offset;
 }
 
+int rank_of(uint32_t address) {
+  const uint32_t rank = address >> kRankShift;
+  return rank == 0 ? static_cast<int>(machine.here - machine.ctas) : static_cast<int>(rank) - 1;
+}
+
 uint32_t mapa(uint32_t address, uint32_t rank) {
   if (address >> kRankShift != 0) die("mapa of an address that is one of the cluster's already");
   if (rank >= static_cast<uint32_t>(machine.n_ctas)) die("mapa: CTA %u of %d", rank, machine.n_ctas);

@@ -45,6 +45,36 @@ __device__ __forceinline__ float4 load_cluster_4(uint32_t address) {
   return v;
 }
 
+// Writes a word into the shared memory of a CTA of the cluster by itself; its four bytes count at a barrier there when
+// they have come. Both addresses: as cluster_address() gives them.
+__device__ __forceinline__ void store_async(uint32_t to, float value, uint32_t barrier) {
+  asm volatile("st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.f32 [%0], %1, [%2];" ::"r"(to), "f"(value),
+               "r"(barrier)
+               : "memory");
+}
+
+// As barrier_wait(), of a barrier at which such words count.
+__device__ __forceinline__ void barrier_wait_cluster(uint32_t barrier, uint32_t parity) {
+  asm volatile(
+      "{\n"
+      ".reg .pred done;\n"
+      "again: mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n"
+      "@!done bra again;\n"
+      "}" ::"r"(barrier),
+      "r"(parity)
+      : "memory");
+}
+
+// A word of shared memory with which a CTA hands over places there to the others of its cluster, and how these read it.
+__device__ __forceinline__ void store_release_cluster(uint32_t address, uint32_t value) {
+  asm volatile("st.release.cluster.shared::cta.u32 [%0], %1;" ::"r"(address), "r"(value) : "memory");
+}
+__device__ __forceinline__ uint32_t load_acquire_cluster(uint32_t address) {
+  uint32_t value;
+  asm volatile("ld.acquire.cluster.shared::cluster.u32 %0, [%1];" : "=r"(value) : "r"(address) : "memory");
+  return value;
+}
+
 // Puts what this thread has written to shared memory before bulk copies that come after.
 __device__ __forceinline__ void fence_before_bulk_copies() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
