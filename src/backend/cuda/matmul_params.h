@@ -27,8 +27,9 @@ struct StreamShape {
   int n_warps = 0;
   int n_stages = 0;
   int segment_chunks = 0;  // of a panel, to a warp at a time
-  int n_segments = 0;      // of a panel
+  int n_segments = 0;      // of a panel, in a CTA
   int places_log2 = 0;     // panels whose sums are being collected at once
+  int cluster_log2 = 0;    // CTAs that share K, 2^this: a cluster along z
 };
 
 // How a CTA of matmul_wide.cuh is laid out: stages of its rings.

@@ -14,6 +14,7 @@ namespace spate::cuda {
 // Halves of a float16 tile.
 struct HalfTileChunks {
   static constexpr int kStageBytes = HalfTile::kBytes / kHalfTileChunks, kPerTile = kHalfTileChunks;
+  static constexpr bool kSplits = true;
   __device__ static constexpr int bytes(const MatmulPart&) { return kStageBytes; }
 };
 
@@ -47,17 +48,17 @@ struct Float16Rows {
     }
   }
 
-  __device__ __forceinline__ void leave(const Sums& sums, float* to) const {
+  template <class To>
+  __device__ __forceinline__ void leave(const Sums& sums, To to) const {
     const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
     const float* from = sums.of[0][0];
-    to += g;
     if (2 * t < 1 << tokens_log2) {
-      to[2 * t * kTileRows] = from[0];
-      to[2 * t * kTileRows + 8] = from[2];
+      to[2 * t * kTileRows + g] = from[0];
+      to[2 * t * kTileRows + g + 8] = from[2];
     }
     if (2 * t + 1 < 1 << tokens_log2) {
-      to[(2 * t + 1) * kTileRows] = from[1];
-      to[(2 * t + 1) * kTileRows + 8] = from[3];
+      to[(2 * t + 1) * kTileRows + g] = from[1];
+      to[(2 * t + 1) * kTileRows + g + 8] = from[3];
     }
   }
 };
@@ -70,10 +71,11 @@ __global__ void __launch_bounds__(32 * (max_stream_warps(Tile::kBytes, !std::is_
 #if SPATE_HAS_BULK_COPY
   extern __shared__ __align__(128) std::byte shared[];
   release_successor();
-  using Chunks = std::conditional_t<std::is_same_v<Tile, HalfTile>, HalfTileChunks, TileChunks<Tile, SecondTile>>;
+  using Chunks = std::conditional_t<std::is_same_v<Tile, HalfTile>, HalfTileChunks, TileChunks<Tile, SecondTile, true>>;
   const int tokens_log2 = shared_tokens_log2(1, p.n_tokens);
+  const int most_tiles = KShare::most(p.n_k_tiles, p.stream.cluster_log2);
   const StreamLayout at =
-      StreamLayout::of(p.stream, float16_stream(p.n_k_tiles, tokens_log2, Chunks::kStageBytes), tokens_log2);
+      StreamLayout::of(p.stream, float16_stream(most_tiles, tokens_log2, Chunks::kStageBytes), tokens_log2);
   const uint32_t base = shared_address(shared);
   const ActivationAddress x(base, 0, tokens_log2);
   run_streaming<Chunks>(p, at, tokens_log2, shared, Float16Rows<Tile>{x, tokens_log2},
@@ -83,7 +85,8 @@ __global__ void __launch_bounds__(32 * (max_stream_warps(Tile::kBytes, !std::is_
                                                     .tokens_log2 = tokens_log2,
                                                     .n_tokens = p.n_tokens,
                                                     .n_warps = p.stream.n_warps};
-                          copy.tiles(0, p.n_k_tiles, base);
+                          const KShare k = ClusterPlace::of<Chunks>(p).k_share(p);
+                          copy.tiles(k.first, k.n, base);
                           commit_copies();
                           wait_for_copies<0>();
                         });

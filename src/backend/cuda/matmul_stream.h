@@ -7,7 +7,10 @@
 // ended. A warp leaves its sums of a segment in shared memory and goes on; two further warps add them up, in order, and
 // write them. Nobody waits at a barrier of the CTA.
 //
-// The activations of all columns are in shared memory: those of 8 tokens leave long rows no room (matmul_few.cuh).
+// The activations of all columns are in shared memory: those of 8 tokens leave long rows no room (matmul_few.cuh). So K
+// may be shared between the CTAs of a cluster. Each has its share of the K of all panels of the cluster, and the
+// activations of that; the panels' sums meet in these CTAs in turn, through each other's shared memory, and are written
+// there.
 //
 // The order of additions is the plan's alone: of the shape and the device, not of timing or of what else is in a step.
 #pragma once
@@ -30,12 +33,27 @@ SPATE_HD constexpr int chunks_per_tile(int tile_bytes) {
   return tile_bytes == HalfTile::kBytes ? kHalfTileChunks : 1;
 }
 
-// What a CTA keeps besides sums: activations of all columns, and chunks of weights.
+// The K tiles of a CTA, number `rank` of 2^cluster_log2 that share K.
+struct KShare {
+  int first, n;
+
+  SPATE_HD static constexpr KShare of(int n_k_tiles, int cluster_log2, int rank) {
+    const int first = n_k_tiles * rank >> cluster_log2;
+    return {first, (n_k_tiles * (rank + 1) >> cluster_log2) - first};
+  }
+  // Tiles of the CTA that has most.
+  SPATE_HD static constexpr int most(int n_k_tiles, int cluster_log2) {
+    return (n_k_tiles + (1 << cluster_log2) - 1) >> cluster_log2;
+  }
+};
+
+// What a CTA keeps besides sums: activations of all its columns, and chunks of weights.
 struct StreamBytes {
   int activations, chunk;
 };
-SPATE_HD constexpr StreamBytes float16_stream(int n_k_tiles, int tokens_log2, int chunk_bytes) {
-  return {(n_k_tiles * kTokenTileBytes) << tokens_log2, chunk_bytes};
+// Of a CTA with n_tiles of K.
+SPATE_HD constexpr StreamBytes float16_stream(int n_tiles, int tokens_log2, int chunk_bytes) {
+  return {(n_tiles * kTokenTileBytes) << tokens_log2, chunk_bytes};
 }
 
 // Where things lie in a CTA's shared memory: the activations, the rings, the sums, the barriers.
@@ -47,7 +65,8 @@ struct StreamLayout {
     at.ring = bytes.activations;
     at.ring_of_warp = shape.n_stages * bytes.chunk;
     at.sums = at.ring + shape.n_warps * at.ring_of_warp;
-    at.barriers = at.sums + ((shape.n_segments * kTileRows * 4) << (shape.places_log2 + tokens_log2));
+    at.barriers =
+        at.sums + ((shape.n_segments * kTileRows * 4) << (shape.cluster_log2 + shape.places_log2 + tokens_log2));
     at.n_bytes = at.places(shape) + (16 << shape.places_log2);
     return at;
   }

@@ -6,12 +6,25 @@
 #include <type_traits>
 
 #include "backend/cuda/bulk_copy.cuh"
+#include "backend/cuda/cluster.cuh"
 #include "backend/cuda/matmul_epilogue.cuh"
 #include "backend/cuda/matmul_stream.h"
 
 namespace spate::cuda {
 
 #if SPATE_HAS_BULK_COPY
+
+// The CTA's in its cluster, where CTAs may share K (Chunks::kSplits).
+struct ClusterPlace {
+  int rank, log2;
+
+  template <class Chunks>
+  __device__ static ClusterPlace of(const MmaParams& p) {
+    if constexpr (Chunks::kSplits) return {static_cast<int>(blockIdx.z), p.stream.cluster_log2};
+    return {0, 0};
+  }
+  __device__ KShare k_share(const MmaParams& p) const { return KShare::of(p.n_k_tiles, log2, rank); }
+};
 
 // A warp's place among its CTA's segments: `segment` of the CTA's i-th slot.
 struct SegmentWalk {
@@ -30,19 +43,30 @@ struct SegmentWalk {
   }
 };
 
-// The CTA's slots: every gridDim.x-th, from its own number on; of SwiGLU's, every such pair of gate and up.
+// The CTA's slots: every gridDim.x-th, from its own number on; of SwiGLU's, every such pair of gate and up. CTAs that
+// share K have the same ones.
 struct CtaSlots {
   int n;
   bool pairs;
+  int first, stride;
 
-  __device__ explicit CtaSlots(const MmaParams& p) : pairs(p.epilogue == Epilogue::kSwiGlu) {
+  __device__ explicit CtaSlots(const MmaParams& p)
+      : pairs(p.epilogue == Epilogue::kSwiGlu),
+        first(static_cast<int>(blockIdx.x)),
+        stride(static_cast<int>(gridDim.x)) {
     const int n_groups = pairs ? p.n_slots / 2 : p.n_slots;
-    const int mine = (n_groups - static_cast<int>(blockIdx.x) + static_cast<int>(gridDim.x) - 1) / gridDim.x;
+    const int mine = (n_groups - first + stride - 1) / gridDim.x;
     n = pairs ? 2 * mine : mine;
   }
-  __device__ int operator[](int i) const {
-    const int stride = static_cast<int>(gridDim.x), first = static_cast<int>(blockIdx.x);
-    return pairs ? 2 * (first + i / 2 * stride) + i % 2 : first + i * stride;
+  __device__ int operator[](int i) const { return pairs ? 2 * (first + i / 2 * stride) + i % 2 : first + i * stride; }
+  // Those that the CTA finishes: of a cluster's, slots or pairs, every 2^log2-th, from its rank on.
+  __device__ CtaSlots finished(const ClusterPlace& cluster) const {
+    CtaSlots some = *this;
+    const int mine = ((pairs ? n / 2 : n) - cluster.rank + (1 << cluster.log2) - 1) >> cluster.log2;
+    some.n = pairs ? 2 * mine : mine;
+    some.first += cluster.rank * stride;
+    some.stride <<= cluster.log2;
+    return some;
   }
 };
 
@@ -55,8 +79,9 @@ struct OneProduct {
 };
 
 // A warp's ring: the weights of the chunks ahead of it, those of the next product behind those of one; of a warp that
-// does not multiply, an empty one. Chunks: kStageBytes, that the largest takes; kPerTile of K; and bytes(part), of one
-// of a part's. Products: n() of them, [i], all with as many warps and stages.
+// does not multiply, an empty one. Chunks: kStageBytes, that the largest takes; kPerTile of K; bytes(part), of one of a
+// part's; and whether a cluster's CTAs may share K, kSplits. Products: n() of them, [i], all with as many warps and
+// stages.
 template <class Chunks, class Products>
 class ChunkRing {
  public:
@@ -105,10 +130,11 @@ class ChunkRing {
     const MmaParams& p = products_[product_];
     const SlotPlace place = slot_place(p, slots_[next_.i]);
     const MatmulPart& part = p.parts[place.part];
-    const int n_chunks = p.n_k_tiles * Chunks::kPerTile;
+    const KShare k = ClusterPlace::of<Chunks>(p).k_share(p);
     n_bytes_ = Chunks::bytes(part);
-    from_ = part.tiles + (int64_t{place.panel} * n_chunks + next_.first_chunk(p.stream)) * n_bytes_;
-    left_ = next_.chunks(p.stream, n_chunks);
+    const int64_t first_tile = int64_t{place.panel} * p.n_k_tiles + k.first;
+    from_ = part.tiles + (first_tile * Chunks::kPerTile + next_.first_chunk(p.stream)) * n_bytes_;
+    left_ = next_.chunks(p.stream, k.n * Chunks::kPerTile);
   }
 
   __device__ void fill(int stage) {
@@ -139,13 +165,29 @@ class ChunkRing {
   uint32_t phase_ = 0;
 };
 
-// Where the sums of panels are collected: 2^places_log2 of them at once, [segment][token][row] each, the CTA's i-th
-// slot in place i modulo that.
+// Where another CTA of the cluster collects sums: written by themselves, they count at its barrier.
+struct RemoteSums {
+  uint32_t to, barrier;
+
+  struct Element {
+    uint32_t to, barrier;
+    __device__ void operator=(float value) const { store_async(to, value, barrier); }
+  };
+  __device__ Element operator[](int i) const { return {to + 4 * i, barrier}; }
+};
+
+// Where the sums of panels are collected: 2^places_log2 of them at once, [segment][token][row] each, the i-th slot that
+// the CTA finishes in place i modulo that. Of CTAs that share K, segments come in their order.
+//
+// No CTA of a cluster ends while another may still use its shared memory: it ends when it has all sums that the others
+// leave there, and these look for a free place before they do.
 class PanelSums {
  public:
   // barriers: where those of the product's places lie, of 16 bytes a place, in shared memory.
-  __device__ PanelSums(const MmaParams& p, const StreamLayout& at, std::byte* shared, int tokens_log2, int barriers)
+  __device__ PanelSums(const MmaParams& p, const StreamLayout& at, std::byte* shared, int tokens_log2, int barriers,
+                       const ClusterPlace& cluster = {0, 0})
       : p_(p),
+        cluster_(cluster),
         sums_(reinterpret_cast<float*>(shared + at.sums)),
         full_(shared_address(shared) + barriers),
         n_finished_(full_ + (8 << p.stream.places_log2)),
@@ -157,20 +199,39 @@ class PanelSums {
       barrier_init(full_ + 8 * i, p_.stream.n_segments);
       store_release(n_finished_ + 4 * i, 0);
     }
+    if (cluster_.log2 > 0) publish_barriers();
   }
 
-  // Has a warp leave its sums of a segment of the CTA's i-th slot, once the slots before it in this place are finished:
-  // leave(to), to [token][row]. A count tells, not a barrier's parity: a warp may be two rounds ahead of the slowest.
+  // Has a warp leave its sums of a segment of the i-th slot that the CTA finishes, once the slots before it in this
+  // place are finished: leave(to), to [token][row]. A count tells, not a barrier's parity: a warp may be two rounds
+  // ahead of the slowest.
   template <typename Leave>
   __device__ void add(int i, int segment, Leave&& leave) const {
     while (load_acquire(n_finished_ + 4 * place(i)) < round(i)) {
     }
-    leave(of(i) + (segment * kTileRows << tokens_log2_));
+    leave(of(i) + (segment_of_all(segment) * kTileRows << tokens_log2_));
     __syncwarp();
-    if (elect_lane()) barrier_arrive(full_ + 8 * place(i));
+    if (!elect_lane()) return;
+    if (cluster_.log2 == 0) {
+      barrier_arrive(full_ + 8 * place(i));
+    } else {  // and announces the others' sums of as many segments; these may be there already
+      barrier_expect(full_ + 8 * place(i), ((1 << cluster_.log2) - 1) * (kTileRows * 4) << tokens_log2_);
+    }
   }
 
-  // Writes every kFinishers-th of the CTA's slots, of SwiGLU's pairs, as their sums become complete.
+  // The same of the i-th slot of a cluster, which one of its CTAs finishes. leave(to) takes RemoteSums as well.
+  template <typename Leave>
+  __device__ void add_in_cluster(bool pairs, int i, int segment, Leave&& leave) const {
+    const int pair = pairs ? 1 : 0, group = i >> pair, rank = group & ((1 << cluster_.log2) - 1);
+    i = (group >> cluster_.log2 << pair) + (i & pair);
+    if (rank == cluster_.rank) return add(i, segment, leave);
+    while (round(i) > 0 && load_acquire_cluster(cluster_address(n_finished_ + 4 * place(i), rank)) < round(i)) {
+    }
+    const uint32_t to = shared_address(of(i) + (segment_of_all(segment) * kTileRows << tokens_log2_));
+    leave(RemoteSums{cluster_address(to, rank), cluster_address(full_ + 8 * place(i), rank)});
+  }
+
+  // Writes every kFinishers-th of the slots that the CTA finishes, of SwiGLU's pairs, as their sums become complete.
   __device__ void finish_all(const CtaSlots& slots, int finisher) const {
     const int lane = threadIdx.x % 32, row = lane % kTileRows;
     if (slots.pairs) {
@@ -198,21 +259,35 @@ class PanelSums {
  private:
   __device__ int place(int i) const { return i & ((1 << p_.stream.places_log2) - 1); }
   __device__ uint32_t round(int i) const { return i >> p_.stream.places_log2; }
-  __device__ float* of(int i) const { return sums_ + (place(i) * p_.stream.n_segments * kTileRows << tokens_log2_); }
-  __device__ void wait_full(int i) const { barrier_wait(full_ + 8 * place(i), round(i) & 1); }
+  __device__ int all_segments() const { return p_.stream.n_segments << cluster_.log2; }
+  __device__ int segment_of_all(int segment) const { return cluster_.rank * p_.stream.n_segments + segment; }
+  __device__ float* of(int i) const { return sums_ + (place(i) * all_segments() * kTileRows << tokens_log2_); }
+  __device__ void wait_full(int i) const {
+    if (cluster_.log2 == 0) {
+      barrier_wait(full_ + 8 * place(i), round(i) & 1);
+    } else {
+      barrier_wait_cluster(full_ + 8 * place(i), round(i) & 1);
+    }
+  }
   __device__ void release(int i) const {
     __syncwarp();
-    if (elect_lane()) store_release(n_finished_ + 4 * place(i), round(i) + 1);
+    if (!elect_lane()) return;
+    if (cluster_.log2 == 0) {
+      store_release(n_finished_ + 4 * place(i), round(i) + 1);
+    } else {
+      store_release_cluster(n_finished_ + 4 * place(i), round(i) + 1);
+    }
   }
   __device__ float sum(int i, int token, int row) const {
     const float* from = of(i) + token * kTileRows + row;
     float total = 0;
 #pragma unroll 4
-    for (int s = 0; s < p_.stream.n_segments; ++s) total += from[s * kTileRows << tokens_log2_];
+    for (int s = 0; s < all_segments(); ++s) total += from[s * kTileRows << tokens_log2_];
     return total;
   }
 
   const MmaParams& p_;
+  ClusterPlace cluster_;
   float* sums_;
   uint32_t full_;        // barriers, by place
   uint32_t n_finished_;  // counts, by place
@@ -220,9 +295,10 @@ class PanelSums {
 };
 
 // Whole tiles as chunks, of a part's own type.
-template <class Tile, class SecondTile>
+template <class Tile, class SecondTile, bool splits = false>
 struct TileChunks {
   static constexpr int kStageBytes = std::max(Tile::kBytes, SecondTile::kBytes), kPerTile = 1;
+  static constexpr bool kSplits = splits;
   static_assert(Tile::kBytes % 16 == 0 && SecondTile::kBytes % 16 == 0, "what bulk copies can bring");
   __device__ static int bytes(const MatmulPart& part) {
     if constexpr (std::is_same_v<Tile, SecondTile>) {
@@ -240,13 +316,14 @@ __device__ __forceinline__ void barrier_of_finishers() {
 
 // A multiplying warp's work. Rows: the CTA's activations and what multiplies them, for one type of weights: Sums, a
 // lane's of a segment; multiply(ring, first_chunk, n_chunks, sums) adds to them; leave(sums, to) puts the warp's at
-// [token][row]. Of two types both leave sums alike.
+// [token][row], where CTAs may share K also of RemoteSums. Of two types both leave sums alike.
 template <class Chunks, class Rows, class SecondRows, class Ring>
 __device__ __forceinline__ void multiply_all(const MmaParams& p, const CtaSlots& slots, const PanelSums& panels,
                                              const Rows& first, const SecondRows& second, int warp, Ring& ring) {
+  const ClusterPlace cluster = ClusterPlace::of<Chunks>(p);
   for (SegmentWalk walk = SegmentWalk::first(warp, p.stream); walk.i < slots.n; walk.advance(p.stream)) {
     const int first_chunk = walk.first_chunk(p.stream),
-              n_chunks = walk.chunks(p.stream, p.n_k_tiles * Chunks::kPerTile);
+              n_chunks = walk.chunks(p.stream, cluster.k_share(p).n * Chunks::kPerTile);
     typename Rows::Sums sums = {};
     bool is_second = false;
     if constexpr (!std::is_same_v<Rows, SecondRows>) {
@@ -254,7 +331,14 @@ __device__ __forceinline__ void multiply_all(const MmaParams& p, const CtaSlots&
       if (is_second) second.multiply(ring, first_chunk, n_chunks, sums);
     }
     if (!is_second) first.multiply(ring, first_chunk, n_chunks, sums);
-    panels.add(walk.i, walk.segment, [&](float* to) { first.leave(sums, to); });
+    const auto leave = [&](auto to) { first.leave(sums, to); };
+    if constexpr (Chunks::kSplits) {
+      if (cluster.log2 > 0) {
+        panels.add_in_cluster(slots.pairs, walk.i, walk.segment, leave);
+        continue;
+      }
+    }
+    panels.add(walk.i, walk.segment, leave);
   }
 }
 
@@ -267,11 +351,13 @@ __device__ __forceinline__ void run_streaming(const MmaParams& p, const StreamLa
                                               Prepare&& prepare) {
   // From one lane, so that the compiler knows it, and all that follows from it, to be the same in the warp.
   const int warp = __shfl_sync(0xffffffff, threadIdx.x / 32, 0), finisher = warp - p.stream.n_warps;
+  const ClusterPlace cluster = ClusterPlace::of<Chunks>(p);
   const CtaSlots slots(p);
-  const PanelSums panels(p, at, shared, tokens_log2, at.places(p.stream));
+  const PanelSums panels(p, at, shared, tokens_log2, at.places(p.stream), cluster);
   if (threadIdx.x == 32 * p.stream.n_warps) panels.init();
   const OneProduct product{p};
   ChunkRing<Chunks, OneProduct> ring(product, at, shared, warp);
+  if (cluster.log2 > 0) cluster_arrive();
   wait_for_predecessor();
   if (finisher < 0) {
     prepare(warp);
@@ -279,10 +365,11 @@ __device__ __forceinline__ void run_streaming(const MmaParams& p, const StreamLa
     prepare_token_factors<32>(p, 0, p.n_tokens, threadIdx.x - 32 * p.stream.n_warps, 32 * kFinishers);
   }
   __syncthreads();
+  if (cluster.log2 > 0) cluster_wait();  // all CTAs of the cluster are there and ready for sums
   if (finisher < 0) {
     multiply_all<Chunks>(p, slots, panels, first, second, warp, ring);
   } else {
-    panels.finish_all(slots, finisher);
+    panels.finish_all(slots.finished(cluster), finisher);
   }
 }
 
