@@ -23,6 +23,7 @@ struct Threshold {
 constexpr int kFp8MinTokens = 384;
 
 constexpr std::string_view kStreamTokens = "stream_tokens";
+constexpr std::string_view kStreamKSplit = "stream_k_split";
 constexpr std::string_view kStreamInt8Tokens = "stream_int8_tokens";
 constexpr std::string_view kWideMinTokens = "wide_min_tokens";
 constexpr std::string_view kAttentionCluster = "attention_cluster";
@@ -30,6 +31,7 @@ constexpr Threshold kThresholds[] = {
     {kStreamTokens, &DeviceProfile::stream_tokens, 0, 8},
     {"stream_decoded_tokens", &DeviceProfile::stream_decoded_tokens, 0, 8},
     {"stream_warps", &DeviceProfile::stream_warps, 4, 22},
+    {kStreamKSplit, &DeviceProfile::stream_k_split, 0, 4},
     {kStreamInt8Tokens, &DeviceProfile::stream_int8_tokens, 0, 1},
     {"stream_int8_warps", &DeviceProfile::stream_int8_warps, 4, 16},
     {"fused_norm_tokens", &DeviceProfile::fused_norm_tokens, 0, 1 << 20},
@@ -56,6 +58,7 @@ constexpr Switch kSwitches[] = {
     {"fused_rope", &DeviceProfile::fused_rope},
     {"chain", &DeviceProfile::chain},
     {"fp8_fast_sums", &DeviceProfile::fp8_fast_sums},
+    {"stream_k_split_always", &DeviceProfile::stream_k_split_always},
 };
 
 std::string threshold_names() {
@@ -176,14 +179,16 @@ Result<void> DeviceProfile::tune(std::string_view assignment) {
   for (const Threshold& threshold : kThresholds) {
     if (threshold.name != key) continue;
     if (!is_number || value < threshold.min || value > threshold.max) return refuse(threshold.min, threshold.max);
-    if ((key == kStreamTokens || key == kStreamInt8Tokens || key == kAttentionCluster) && value > 0 &&
-        !built_for_capability_9(capability))
+    if ((key == kStreamTokens || key == kStreamInt8Tokens || key == kStreamKSplit || key == kAttentionCluster) &&
+        value > 0 && !built_for_capability_9(capability))
       return Error::usage(
           fmt::format("--tune {}: {} has no bulk copies, or this build no code for them; they came with "
                       "capability 9.0",
                       assignment, name));
     if (key == kAttentionCluster && (value & (value - 1)) != 0)
       return Error::usage(fmt::format("--tune {}: clusters have 1, 2, 4 or 8 CTAs (0: no clusters)", assignment));
+    if (key == kStreamKSplit && value % 2 != 0)
+      return Error::usage(fmt::format("--tune {}: 2 or 4 CTAs can share K (0: none)", assignment));
     if (key == kWideMinTokens && value > 0 && !has_wgmma(capability))
       return Error::usage(fmt::format(
           "--tune {}: {} has no wgmma, or this build no code for it; it is of capability 9.0 alone", assignment, name));

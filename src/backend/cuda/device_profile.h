@@ -22,12 +22,14 @@ struct DeviceProfile {
   int stream_tokens = 0;          // up to here, at most 8, float16 by CTAs that stay (bulk copies: capability 9.0)
   int stream_decoded_tokens = 0;  // up to here, at most 8, quantised types by such CTAs as float16
   int stream_warps = 22;          // that multiply in such a CTA, at most
-  int stream_int8_tokens = 0;     // up to here, at most 1, quantised types by such CTAs as int8 (matmul_stream_int8.h)
-  int stream_int8_warps = 16;     // that multiply in such a CTA, at most
-  bool chain = false;             // one token's products between two attentions in one kernel (matmul_chain.h)
-  int wide_min_tokens = 0;        // from here on by matmul_wide.cuh (wgmma: capability 9.0 alone); 0: never
-  int wide_cluster = 8;           // there, CTAs of a cluster that share K, at most
-  int gemm_min_tokens = 256;      // from here on: decoded once, then cuBLASLt
+  int stream_k_split = 0;         // of such CTAs, 2 or 4 share K in a cluster where activations leave no room; 0: never
+  bool stream_k_split_always = false;  // or wherever they can
+  int stream_int8_tokens = 0;  // up to here, at most 1, quantised types by such CTAs as int8 (matmul_stream_int8.h)
+  int stream_int8_warps = 16;  // that multiply in such a CTA, at most
+  bool chain = false;          // one token's products between two attentions in one kernel (matmul_chain.h)
+  int wide_min_tokens = 0;     // from here on by matmul_wide.cuh (wgmma: capability 9.0 alone); 0: never
+  int wide_cluster = 8;        // there, CTAs of a cluster that share K, at most
+  int gemm_min_tokens = 256;   // from here on: decoded once, then cuBLASLt
   // Up to here, below gemm_min_tokens, RMSNorm is folded into the products around it; 0: never.
   int fused_norm_tokens = 2;    // below wide_min_tokens
   int wide_norm_tokens = 64;    // from there on

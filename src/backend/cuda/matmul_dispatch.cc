@@ -28,11 +28,13 @@ int64_t tiles_bytes(QuantType type, int64_t n_rows, int64_t n_cols) {
 }
 
 Launch launch_of(const StreamPlan& plan, const DeviceProfile& profile, cudaStream_t stream) {
-  return {.grid = dim3(static_cast<unsigned>(plan.n_ctas)),
+  const int cluster_log2 = plan.shape.cluster_log2;
+  return {.grid = dim3(static_cast<unsigned>(plan.n_ctas >> cluster_log2), 1, 1u << cluster_log2),
           .block = dim3(static_cast<unsigned>(32 * (plan.shape.n_warps + kFinishers))),
           .shared_bytes = static_cast<size_t>(plan.shared_bytes),
           .stream = stream,
-          .dependent = profile.dependent_launch};
+          .dependent = profile.dependent_launch,
+          .cluster_z = 1 << cluster_log2};
 }
 
 // By CTAs that stay (matmul_stream.h, matmul_stream_int8.h), where it can be. Of parts of type `first` and, behind
@@ -45,7 +47,9 @@ bool run_stream(QuantType first, QuantType second, const MmaShape& shape, MmaPar
   if (kernel != nullptr) plan = plan_stream_int8(shape, tile_bytes, first != second, profile);
   if (plan.n_ctas == 0) {
     kernel = stream_kernel(first, second);
-    if (kernel != nullptr) plan = plan_stream(shape, tile_bytes, first != second, profile);
+    const ClusterRoom room =
+        profile.stream_k_split > 0 ? cluster_room(profile.shared_bytes_per_block - kWideStaticBytes) : ClusterRoom{};
+    if (kernel != nullptr) plan = plan_stream(shape, tile_bytes, first != second, room, profile);
   }
   if (plan.n_ctas == 0) return false;
   params.stream = plan.shape;

@@ -112,23 +112,51 @@ MmaPlan plan_mma(const MmaShape& shape, const MmaMemory& memory, const DevicePro
   return plan;
 }
 
+namespace {
+
+// What the panels of CTAs that stay are cut for: slots of a cluster (of one CTA where K is not shared) and the chunks
+// that its CTAs have of each.
+struct StreamWork {
+  int slots;  // of the cluster that has most
+  int most_chunks, least_chunks;
+};
+
 // The length with which the CTA that has most panels is done soonest, if a segment costs a quarter of a chunk besides
 // its chunks.
-void cut_segments(StreamShape& shape, int n_chunks, int most_panels) {
+void choose_segments(StreamShape& shape, const StreamWork& work) {
   constexpr int kLongest = 8;
-  const int shortest = ceil_div(n_chunks, shape.n_warps);
+  const int shortest = ceil_div(work.most_chunks, shape.n_warps);
   int least = 0;
-  for (int chunks = shortest; chunks <= std::max(shortest, kLongest); ++chunks) {
-    const int n_segments = ceil_div(n_chunks, chunks);
-    const int cost = ceil_div(most_panels * n_segments, shape.n_warps) * (4 * chunks + 1);
+  for (int chunks = shortest; chunks <= std::max(shortest, kLongest) || least == 0; ++chunks) {
+    const int n_segments = ceil_div(work.most_chunks, chunks);
+    if (ceil_div(work.least_chunks, chunks) != n_segments) continue;  // all CTAs of a cluster have as many
+    const int cost = ceil_div(work.slots * n_segments, shape.n_warps) * (4 * chunks + 1);
     if (least != 0 && cost >= least) continue;
     least = cost;
     shape.segment_chunks = chunks;
     shape.n_segments = n_segments;
   }
-  // Twice the panels that the warps are at, so that the sums of the last round are finished beside this one's.
+}
+
+// Twice the panels that the warps are at, so that the sums of the last round are finished beside this one's; of a
+// cluster's, a CTA's share, and no more than it ever has: the sums of all CTAs' segments take room.
+void find_places(StreamShape& shape, const StreamWork& work, int slots_per_group) {
   const int panels_at_once = ceil_div(shape.n_warps, shape.n_segments);
-  shape.places_log2 = std::max<int>(2, std::bit_width(static_cast<unsigned>(2 * panels_at_once - 1)));
+  int places = std::max(2 * panels_at_once, 4);
+  if (shape.cluster_log2 > 0) {
+    const int n_ctas = 1 << shape.cluster_log2;
+    places = std::min(2 * std::max(ceil_div(panels_at_once, n_ctas), slots_per_group),
+                      ceil_div(work.slots / slots_per_group, n_ctas) * slots_per_group);
+  }
+  shape.places_log2 = std::bit_width(static_cast<unsigned>(places - 1));
+}
+
+}  // namespace
+
+void cut_segments(StreamShape& shape, int n_chunks, int most_panels) {
+  const StreamWork work{.slots = most_panels, .most_chunks = n_chunks, .least_chunks = n_chunks};
+  choose_segments(shape, work);
+  find_places(shape, work, 1);
 }
 
 int stream_shared_bytes(const DeviceProfile& profile) {
@@ -138,17 +166,33 @@ int stream_shared_bytes(const DeviceProfile& profile) {
 
 namespace {
 
-// Of CTAs that stay, with `bytes` and sums of 2^tokens_log2 tokens in shared_bytes: as many warps as have two stages
-// each, from most_warps down to least_warps.
-StreamPlan fit_stream(const MmaShape& shape, const StreamBytes& bytes, int chunks_per_tile, int tokens_log2,
-                      int shared_bytes, int most_warps, int least_warps, const DeviceProfile& profile) {
+// What plans of CTAs that stay differ in.
+struct StreamWay {
+  StreamBytes bytes;
+  int chunks_per_tile, tokens_log2;
+  int most_warps;
+  int cluster_log2;
+  int n_clusters;  // that run at once
+};
+
+// As many warps as have two stages each, from most_warps down to four.
+StreamPlan fit_stream(const MmaShape& shape, const StreamWay& way, const DeviceProfile& profile) {
+  constexpr int kLeastWarps = 4;
   const int slots_per_group = shape.swiglu ? 2 : 1, n_groups = shape.n_slots / slots_per_group;
-  const int n_ctas = std::min(profile.n_sms, n_groups);
-  for (int n_warps = most_warps; n_warps >= least_warps; n_warps -= 2) {
-    StreamPlan plan{.shape = {.n_warps = n_warps, .n_stages = 8}, .n_ctas = n_ctas, .shared_bytes = 0};
-    cut_segments(plan.shape, shape.n_k_tiles * chunks_per_tile, ceil_div(n_groups, n_ctas) * slots_per_group);
-    do plan.shared_bytes = StreamLayout::of(plan.shape, bytes, tokens_log2).n_bytes;
-    while (plan.shared_bytes > shared_bytes && --plan.shape.n_stages >= 2);
+  const int n_clusters = std::min(way.n_clusters, n_groups), room = stream_shared_bytes(profile);
+  const StreamWork work{
+      .slots = ceil_div(n_groups, n_clusters) * slots_per_group,
+      .most_chunks = KShare::most(shape.n_k_tiles, way.cluster_log2) * way.chunks_per_tile,
+      .least_chunks = (shape.n_k_tiles >> way.cluster_log2) * way.chunks_per_tile,
+  };
+  for (int n_warps = way.most_warps; n_warps >= kLeastWarps; n_warps -= 2) {
+    StreamPlan plan{.shape = {.n_warps = n_warps, .n_stages = 8, .cluster_log2 = way.cluster_log2},
+                    .n_ctas = n_clusters << way.cluster_log2,
+                    .shared_bytes = 0};
+    choose_segments(plan.shape, work);
+    find_places(plan.shape, work, slots_per_group);
+    do plan.shared_bytes = StreamLayout::of(plan.shape, way.bytes, way.tokens_log2).n_bytes;
+    while (plan.shared_bytes > room && --plan.shape.n_stages >= 2);
     if (plan.shape.n_stages >= 2) return plan;
   }
   return {};
@@ -156,22 +200,46 @@ StreamPlan fit_stream(const MmaShape& shape, const StreamBytes& bytes, int chunk
 
 }  // namespace
 
-StreamPlan plan_stream(const MmaShape& shape, int tile_bytes, bool two_types, const DeviceProfile& profile) {
+StreamPlan plan_stream(const MmaShape& shape, int tile_bytes, bool two_types, const ClusterRoom& room,
+                       const DeviceProfile& profile) {
+  // By estimate: fewer warps leave memory and the tensor cores idle for longer than it takes to share K.
+  constexpr int kEnoughWarps = 12;
   const bool is_float = tile_bytes == HalfTile::kBytes;
   if (shape.n_tokens > (is_float ? profile.stream_tokens : profile.stream_decoded_tokens)) return {};
   if (profile.mma_warps_m != 0 || profile.mma_split_k != 0) return {};  // who sets these asks for that kernel
   const int tokens_log2 = shared_tokens_log2(1, shape.n_tokens), n_chunks = chunks_per_tile(tile_bytes);
-  return fit_stream(shape, float16_stream(shape.n_k_tiles, tokens_log2, tile_bytes / n_chunks), n_chunks, tokens_log2,
-                    stream_shared_bytes(profile),
-                    std::min(profile.stream_warps / 2 * 2, max_stream_warps(tile_bytes, two_types)), 4, profile);
+  const int most_warps = std::min(profile.stream_warps / 2 * 2, max_stream_warps(tile_bytes, two_types));
+  const auto fit = [&](int cluster_log2, int n_clusters) {
+    const int n_tiles = KShare::most(shape.n_k_tiles, cluster_log2);
+    return fit_stream(shape,
+                      {.bytes = float16_stream(n_tiles, tokens_log2, tile_bytes / n_chunks),
+                       .chunks_per_tile = n_chunks,
+                       .tokens_log2 = tokens_log2,
+                       .most_warps = most_warps,
+                       .cluster_log2 = cluster_log2,
+                       .n_clusters = n_clusters},
+                      profile);
+  };
+  const StreamPlan whole = fit(0, profile.n_sms);
+  const int split = profile.stream_k_split;
+  if (split == 0 || room.clusters[split] == 0 || split > shape.n_k_tiles) return whole;
+  if (!profile.stream_k_split_always && whole.shape.n_warps >= std::min(kEnoughWarps, most_warps)) return whole;
+  const StreamPlan shared = fit(std::bit_width(static_cast<unsigned>(split)) - 1, room.clusters[split]);
+  return shared.n_ctas > 0 ? shared : whole;
 }
 
 StreamPlan plan_stream_int8(const MmaShape& shape, int tile_bytes, bool two_types, const DeviceProfile& profile) {
   if (shape.n_tokens > std::min(profile.stream_int8_tokens, kMaxStreamInt8Tokens)) return {};
   if (profile.mma_warps_m != 0 || profile.mma_split_k != 0) return {};  // who sets these asks for that kernel
-  const int most_warps = std::min(profile.stream_int8_warps / 2 * 2, max_stream_int8_warps(tile_bytes, two_types));
-  return fit_stream(shape, int8_stream(shape.n_k_tiles, two_types, tile_bytes), 1, 0, stream_shared_bytes(profile),
-                    most_warps, 4, profile);
+  return fit_stream(
+      shape,
+      {.bytes = int8_stream(shape.n_k_tiles, two_types, tile_bytes),
+       .chunks_per_tile = 1,
+       .tokens_log2 = 0,
+       .most_warps = std::min(profile.stream_int8_warps / 2 * 2, max_stream_int8_warps(tile_bytes, two_types)),
+       .cluster_log2 = 0,
+       .n_clusters = profile.n_sms},
+      profile);
 }
 
 namespace {

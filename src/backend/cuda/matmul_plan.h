@@ -38,12 +38,14 @@ MmaPlan plan_mma(const MmaShape& shape, const MmaMemory& memory, const DevicePro
 // A product by matmul_stream.h. n_ctas 0: not by it; its activations leave no room for weights, say.
 struct StreamPlan {
   StreamShape shape;
-  int n_ctas;
+  int n_ctas;  // of all clusters
   int shared_bytes;
 };
 
-// tile_bytes: the largest of its types, one or two.
-StreamPlan plan_stream(const MmaShape& shape, int tile_bytes, bool two_types, const DeviceProfile& profile);
+// tile_bytes: the largest of its types, one or two. room: what clusters the device runs, where profile.stream_k_split
+// asks for them.
+StreamPlan plan_stream(const MmaShape& shape, int tile_bytes, bool two_types, const ClusterRoom& room,
+                       const DeviceProfile& profile);
 
 // The same of matmul_stream_int8.h.
 StreamPlan plan_stream_int8(const MmaShape& shape, int tile_bytes, bool two_types, const DeviceProfile& profile);

@@ -17,6 +17,11 @@ TEST(DeviceProfile, Tune_SetsThresholdsAndSwitches) {
   EXPECT_TRUE(profile.tune("attention_cluster=8").ok());
   EXPECT_EQ(profile.attention_cluster, 8);
   EXPECT_FALSE(profile.tune("attention_cluster=6").ok());
+  EXPECT_TRUE(profile.tune("stream_k_split=4").ok());
+  EXPECT_EQ(profile.stream_k_split, 4);
+  EXPECT_TRUE(profile.tune("stream_k_split_always=1").ok());
+  EXPECT_TRUE(profile.stream_k_split_always);
+  EXPECT_FALSE(profile.tune("stream_k_split=3").ok());
 }
 
 TEST(DeviceProfile, Tune_RefusesUnknownNamesAndValuesByName) {
@@ -40,6 +45,7 @@ TEST(DeviceProfile, Tune_RefusesUnknownNamesAndValuesByName) {
   expect_refused("graphs=2", "from 0 to 1");
   expect_refused("dependent_launch=1", "Card has no such launches");
   expect_refused("attention_cluster=4", "came with capability 9.0");
+  expect_refused("stream_k_split=2", "came with capability 9.0");
   expect_refused("attention_cluster=9", "from 0 to 8");
   EXPECT_EQ(profile.gemm_min_tokens, before.gemm_min_tokens);
   EXPECT_EQ(profile.graphs, before.graphs);

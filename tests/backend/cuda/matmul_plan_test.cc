@@ -18,6 +18,9 @@ DeviceProfile device(int n_sms, int shared_bytes) {
   return profile;
 }
 
+// Of 132 SMs in GPCs of 16 and 18.
+constexpr ClusterRoom kH200Room = {{0, 132, 66, 40, 32, 24, 18, 16, 16}};
+
 // From an 0.5B model to one of 405 billion weights, with vocabularies of 32,000 to 262,144 tokens.
 TEST(MatmulPlan, EveryModelOnEveryDevice_FitsTheMemoryThatItWasPromised) {
   for (const auto& profile : {device(16, 99 << 10), device(24, 99 << 10), device(82, 99 << 10), device(108, 163 << 10),
@@ -66,7 +69,7 @@ TEST(StreamPlan, EveryWidth_FitsOrIsRefused) {
               SCOPED_TRACE(::testing::Message() << profile.n_sms << " SMs, " << n_slots << " panels, " << n_k_tiles
                                                 << " K tiles of " << tile_bytes << " bytes, " << n_tokens << " tokens");
               const StreamPlan plan =
-                  plan_stream({n_tokens, n_slots, n_k_tiles, swiglu}, tile_bytes, two_types, profile);
+                  plan_stream({n_tokens, n_slots, n_k_tiles, swiglu}, tile_bytes, two_types, {}, profile);
               const int activations = (n_k_tiles * kTokenTileBytes) << shared_tokens_log2(1, n_tokens);
               const int n_chunks = chunks_per_tile(tile_bytes);
               if (plan.n_ctas == 0) {
@@ -93,15 +96,110 @@ TEST(StreamPlan, EveryWidth_FitsOrIsRefused) {
   }
 }
 
+// K shared by the CTAs of clusters: each has a segment of every number, none is empty, and together they cover K.
+TEST(StreamPlan, KSharedInClusters_FitsOrIsRefused) {
+  DeviceProfile profile = device(132, 227 << 10);
+  profile.stream_tokens = profile.stream_decoded_tokens = 8;
+  int n_shared = 0, n_whole = 0;
+  for (const int split : {2, 4}) {
+    profile.stream_k_split = split;
+    for (const bool always : {false, true}) {
+      profile.stream_k_split_always = always;
+      for (int n_k_tiles = 1; n_k_tiles <= 256; n_k_tiles += n_k_tiles < 80 ? 1 : 23) {
+        for (const auto& [tile_bytes, two_types] :
+             {std::pair(1344, false), std::pair(2304, false), std::pair(3360, true), std::pair(8192, false)}) {
+          for (const int n_slots : {2, 3 * 32, 256, 896 * 2, 8016}) {
+            for (const int n_tokens : {1, 4, 8}) {
+              const bool swiglu = n_slots % 256 == 0;
+              SCOPED_TRACE(::testing::Message() << split << " CTAs share K, " << n_slots << " panels, " << n_k_tiles
+                                                << " K tiles of " << tile_bytes << " bytes, " << n_tokens << " tokens");
+              const StreamPlan plan =
+                  plan_stream({n_tokens, n_slots, n_k_tiles, swiglu}, tile_bytes, two_types, kH200Room, profile);
+              const StreamShape& shape = plan.shape;
+              const int tokens_log2 = shared_tokens_log2(1, n_tokens),
+                        most = KShare::most(n_k_tiles, shape.cluster_log2);
+              if (plan.n_ctas == 0) {
+                const int activations = (KShare::most(n_k_tiles, split / 2) * kTokenTileBytes) << tokens_log2;
+                ASSERT_GT(activations, profile.shared_bytes_per_block - (64 << 10));
+                continue;
+              }
+              ++(shape.cluster_log2 > 0 ? n_shared : n_whole);
+              ASSERT_TRUE(shape.cluster_log2 == 0 || shape.cluster_log2 == split / 2) << shape.cluster_log2;
+              ASSERT_TRUE(!always || shape.cluster_log2 > 0 || n_k_tiles < split) << "no tile for every CTA";
+              const int n_clusters = plan.n_ctas >> shape.cluster_log2, n_groups = swiglu ? n_slots / 2 : n_slots;
+              ASSERT_EQ(n_clusters << shape.cluster_log2, plan.n_ctas);
+              ASSERT_LE(n_clusters, std::min(n_groups, kH200Room.clusters[1 << shape.cluster_log2]));
+              const int n_chunks = chunks_per_tile(tile_bytes);
+              int end = 0;
+              for (int rank = 0; rank < 1 << shape.cluster_log2; ++rank) {
+                const KShare k = KShare::of(n_k_tiles, shape.cluster_log2, rank);
+                ASSERT_EQ(k.first, end);
+                ASSERT_LE(k.n, most);
+                end += k.n;
+                ASSERT_GE(shape.n_segments * shape.segment_chunks, k.n * n_chunks) << rank;
+                ASSERT_LT((shape.n_segments - 1) * shape.segment_chunks, k.n * n_chunks) << rank;
+              }
+              ASSERT_EQ(end, n_k_tiles);
+              const StreamBytes bytes = float16_stream(most, tokens_log2, tile_bytes / n_chunks);
+              ASSERT_EQ(plan.shared_bytes, StreamLayout::of(shape, bytes, tokens_log2).n_bytes);
+              ASSERT_LE(plan.shared_bytes, profile.shared_bytes_per_block - 1024);
+              ASSERT_GE(shape.n_stages, 2);
+              ASSERT_LE(shape.n_segments, shape.n_warps);
+              ASSERT_GE(1 << shape.places_log2, swiglu ? 2 : 1) << "gate and up are added up side by side";
+            }
+          }
+        }
+      }
+    }
+  }
+  EXPECT_GT(n_shared, 0);
+  EXPECT_GT(n_whole, 0);
+}
+
+// Of 5 to 8 tokens, down's activations leave a CTA no room for weights unless K is shared; those of the others do.
+TEST(StreamPlan, AnEightBillionModelOnAnH200_SharesTheKOfDown) {
+  DeviceProfile profile = device(132, 227 << 10);
+  profile.stream_tokens = profile.stream_decoded_tokens = 8;
+  constexpr int kQ4Bytes = 2304, kQ6Bytes = 3360;
+  const auto tiles_of_slowest_warp = [](const StreamPlan& plan, int n_slots) {
+    const int n_clusters = plan.n_ctas >> plan.shape.cluster_log2;
+    const int segments = (n_slots + n_clusters - 1) / n_clusters * plan.shape.n_segments;
+    return (segments + plan.shape.n_warps - 1) / plan.shape.n_warps * plan.shape.segment_chunks;
+  };
+  for (int n_tokens = 5; n_tokens <= 8; ++n_tokens) {
+    const MmaShape down{n_tokens, 256, 56, false};
+    profile.stream_k_split = 0;
+    EXPECT_EQ(plan_stream(down, kQ4Bytes, false, kH200Room, profile).n_ctas, 0);
+    profile.stream_k_split = 2;
+    EXPECT_EQ(plan_stream(down, kQ4Bytes, false, {}, profile).n_ctas, 0) << "a device without clusters";
+    const StreamPlan q4 = plan_stream(down, kQ4Bytes, false, kH200Room, profile);
+    EXPECT_EQ(q4.n_ctas, 132);
+    EXPECT_EQ(q4.shape.cluster_log2, 1);
+    EXPECT_EQ(q4.shape.n_warps, 22);
+    EXPECT_LE(tiles_of_slowest_warp(q4, 256), 6);
+    const StreamPlan q6 = plan_stream(down, kQ6Bytes, false, kH200Room, profile);
+    EXPECT_EQ(q6.n_ctas, 132);
+    EXPECT_GE(q6.shape.n_warps, 16);
+    EXPECT_LE(tiles_of_slowest_warp(q6, 256), 7);
+    const MmaShape gate_up{n_tokens, 1792, 16, true};
+    EXPECT_EQ(plan_stream(gate_up, kQ4Bytes, false, kH200Room, profile).shape.cluster_log2, 0);
+    profile.stream_k_split_always = true;
+    const StreamPlan always = plan_stream(gate_up, kQ4Bytes, false, kH200Room, profile);
+    EXPECT_EQ(always.shape.cluster_log2, 1);
+    EXPECT_EQ(always.n_ctas, 132);
+    profile.stream_k_split_always = false;
+  }
+}
+
 TEST(StreamPlan, OneKernelsThresholds_AreNotAnothers) {
   DeviceProfile profile = device(132, 227 << 10);
   const MmaShape shape{1, 256, 16, false};
-  EXPECT_EQ(plan_stream(shape, HalfTile::kBytes, false, profile).n_ctas, 0);  // a device without bulk copies
+  EXPECT_EQ(plan_stream(shape, HalfTile::kBytes, false, {}, profile).n_ctas, 0);  // a device without bulk copies
   profile.stream_tokens = 1;
-  EXPECT_EQ(plan_stream(shape, HalfTile::kBytes, false, profile).n_ctas, 132);
-  EXPECT_EQ(plan_stream({2, 256, 16, false}, HalfTile::kBytes, false, profile).n_ctas, 0);
+  EXPECT_EQ(plan_stream(shape, HalfTile::kBytes, false, {}, profile).n_ctas, 132);
+  EXPECT_EQ(plan_stream({2, 256, 16, false}, HalfTile::kBytes, false, {}, profile).n_ctas, 0);
   profile.mma_warps_m = 2;
-  EXPECT_EQ(plan_stream(shape, HalfTile::kBytes, false, profile).n_ctas, 0);
+  EXPECT_EQ(plan_stream(shape, HalfTile::kBytes, false, {}, profile).n_ctas, 0);
 }
 
 // Rings of at least two tiles, segments that cover K, and a refusal only where activations leave no room for rings.
@@ -147,9 +245,6 @@ TEST(StreamInt8Plan, EveryShape_FitsOrIsRefused) {
   EXPECT_GT(n_refused, 0);
   EXPECT_GT(n_planned, n_refused);
 }
-
-// Of 132 SMs in GPCs of 16 and 18.
-constexpr ClusterRoom kH200Room = {{0, 132, 66, 40, 32, 24, 18, 16, 16}};
 
 // Every product of 9 tokens and more on an H200 has a plan that fits, for tiles of every type's size.
 void expect_wide_plans_fit(const DeviceProfile& profile, const ClusterRoom& room) {

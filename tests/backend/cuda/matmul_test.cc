@@ -286,6 +286,52 @@ TEST_P(MatmulTypes, EveryRing_IsTheSum) {
   }
 }
 
+// K shared in clusters: evenly and not, of a tile to a CTA and of many, of panels for one cluster and of so many that
+// places for sums come round; short rings and long ones, and parts of two types.
+TEST_P(MatmulTypes, EveryRingThatSharesK_IsTheSum) {
+  if (profile_.stream_tokens == 0) GTEST_SKIP() << "no bulk copies on " << profile_.name;
+  profile_.stream_int8_tokens = 0;
+  profile_.stream_decoded_tokens = 8;
+  profile_.stream_k_split_always = true;
+  for (const auto& [n_rows, n_cols] :
+       {std::pair(16 * 5 * profile_.n_sms + 3, 1280), std::pair(40, 2304), std::pair(100, 4096)}) {
+    const Matrix w = make_matrix(GetParam(), n_rows, n_cols, 60), up = make_matrix(GetParam(), n_rows, n_cols, 61);
+    const Matrix v = make_matrix(QuantType::kQ6_K, 200, n_cols, 62);
+    for (const int split : {2, 4}) {
+      profile_.stream_k_split = split;
+      for (const int n_warps : {4, 22}) {
+        profile_.stream_warps = n_warps;
+        for (const int n_tokens : {1, 3, 8}) {
+          SCOPED_TRACE(::testing::Message() << n_rows << " x " << n_cols << ", K by " << split << " CTAs of " << n_warps
+                                            << " warps, " << n_tokens << " tokens");
+          const Activations x = make_activations(n_tokens, n_cols, 63);
+          ASSERT_NO_FATAL_FAILURE(expect_product({&w}, x, n_tokens, Epilogue::kStore));
+          if (n_rows > 100 && n_tokens < 8) continue;
+          ASSERT_NO_FATAL_FAILURE(expect_swiglu(w, up, x, n_tokens));
+          ASSERT_NO_FATAL_FAILURE(expect_product({&w, &v}, x, n_tokens, Epilogue::kAdd));
+        }
+      }
+    }
+  }
+}
+
+// As long rows' products of 5 to 8 tokens are planned, of K that is shared out evenly and of K that is not.
+TEST_P(MatmulTypes, LongRowsThatShareK_AreTheSum) {
+  if (profile_.stream_tokens == 0) GTEST_SKIP() << "no bulk copies on " << profile_.name;
+  profile_.stream_decoded_tokens = 8;
+  for (const int n_cols : {14336, 14336 + 256}) {
+    const Matrix w = make_matrix(GetParam(), 100, n_cols, 64);
+    for (const int split : {2, 4}) {
+      profile_.stream_k_split = split;
+      for (const int n_tokens : {5, 6, 7, 8}) {
+        SCOPED_TRACE(::testing::Message() << n_cols << " columns by " << split << " CTAs, " << n_tokens << " tokens");
+        const Activations x = make_activations(n_tokens, n_cols, 65);
+        ASSERT_NO_FATAL_FAILURE(expect_product({&w}, x, n_tokens, Epilogue::kAdd));
+      }
+    }
+  }
+}
+
 // One token as int8 by CTAs that stay: of few panels and of many to a CTA, K of less than a tile, of less than a
 // segment and of several, of warps with short rings and with long ones, each ring many times round, and with parts of
 // two types.

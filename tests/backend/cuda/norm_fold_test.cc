@@ -393,6 +393,24 @@ TEST_P(NormFoldTest, AdditionThenProductsByAnyRing_AreTheNormsBetween) {
     }
 }
 
+// The same of K that CTAs of clusters share.
+TEST_P(NormFoldTest, AdditionThenProductsByRingsThatShareK_AreTheNormsBetween) {
+  if (profile_.stream_tokens == 0) GTEST_SKIP() << "no bulk copies on " << profile_.name;
+  profile_.stream_k_split_always = true;
+  const int d_model = (profile_.n_sms / 16 + 1) * 256;
+  const Matrix out = make_matrix(GetParam(), d_model, 1280, 46), v = make_matrix(QuantType::kQ6_K, 40, d_model, 48),
+               q = make_matrix(GetParam(), 16 * profile_.n_sms + 8, d_model, 47);
+  for (const int split : {2, 4})
+    for (const int n_tokens : {2, 5, 8}) {
+      SCOPED_TRACE(::testing::Message() << "K by " << split << " CTAs, " << n_tokens << " tokens");
+      profile_.stream_k_split = split;
+      const Activations x = make_activations(n_tokens, out.n_cols, 49);
+      Residual residual(n_tokens, d_model, 1, 1, 50);
+      ASSERT_NO_FATAL_FAILURE(add(out, x, 1, n_tokens, residual));
+      ASSERT_NO_FATAL_FAILURE(expect_normalised({&q, &v}, n_tokens, residual));
+    }
+}
+
 // Residuals of any size, that grow a thousandfold in one addition, or that are a 32nd of what they were at the norm
 // before.
 TEST_P(NormFoldTest, ExtremeResiduals_KeepTheirPrecision) {
