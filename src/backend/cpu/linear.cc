@@ -133,7 +133,35 @@ void check_job(const LinearJob& job) {
   SPATE_CHECK(job.y_stride >= job.weight->n_rows() || input.n_tokens <= 1, "rows of y overlap");
 }
 
-void run_panel(PanelKernel kernel, const LinearJob& job, const std::byte* panel, int64_t index, int first_token) {
+// The kernel of a type for so many tokens, ready for calls while this lives.
+class ReadyKernel {
+ public:
+  ReadyKernel(const LinearKernels& kernels, QuantType type, int n_tokens) : run_(kernels.kernel_for(type)) {
+    if (kernels.few == nullptr || n_tokens < kernels.few->min_tokens) return;
+    const FewTokenKernel few = kernels.few->kernel_for(type);
+    if (few.run == nullptr) return;
+    few.begin(n_tokens);
+    run_ = few.run;
+    end_ = few.end;
+  }
+  ~ReadyKernel() {
+    if (end_ != nullptr) end_();
+  }
+  ReadyKernel(const ReadyKernel&) = delete;
+  ReadyKernel& operator=(const ReadyKernel&) = delete;
+
+  void operator()(const PanelProduct& product) const { run_(product); }
+
+ private:
+  PanelKernel run_;
+  void (*end_)() = nullptr;
+};
+
+int tokens_from(const LinearJob& job, int first_token) {
+  return std::min(kTokenBlock, job.input.n_tokens - first_token);
+}
+
+void run_panel(const ReadyKernel& kernel, const LinearJob& job, const std::byte* panel, int64_t index, int first_token) {
   const Activations& input = job.input;
   const int64_t first_row = index * kPanelRows;
   kernel({.panel = panel,
@@ -141,7 +169,7 @@ void run_panel(PanelKernel kernel, const LinearJob& job, const std::byte* panel,
           .x = input.x == nullptr ? nullptr : input.x + int64_t{first_token} * input.n_cols,
           .blocks = input.blocks == nullptr ? nullptr : input.blocks + first_token,
           .block_stride = input.n_tokens,
-          .n_tokens = std::min(kTokenBlock, input.n_tokens - first_token),
+          .n_tokens = tokens_from(job, first_token),
           .bias = job.bias == nullptr ? nullptr : job.bias + first_row,
           .y = job.y + first_token * job.y_stride + first_row,
           .y_stride = job.y_stride,
@@ -151,18 +179,21 @@ void run_panel(PanelKernel kernel, const LinearJob& job, const std::byte* panel,
 
 // Panels [begin, end) of one job. Tokens outside, panels inside: a block of activations serves several panels from the
 // second-level cache. Not so where laying a panel out again for each token block would cost more.
-void run_panels(PanelKernel kernel, const LinearJob& job, int64_t begin, int64_t end) {
+void run_panels(const LinearKernels& kernels, const LinearJob& job, int64_t begin, int64_t end) {
   const PackedMatrix& weight = *job.weight;
   if (weight.memory_bytes() > 0) {
-    for (int token = 0; token < job.input.n_tokens; token += kTokenBlock)
+    for (int token = 0; token < job.input.n_tokens; token += kTokenBlock) {
+      const ReadyKernel kernel(kernels, weight.type(), tokens_from(job, token));
       for (int64_t i = begin; i < end; ++i) run_panel(kernel, job, weight.panel(i), i, token);
+    }
     return;
   }
   thread_local Scratch memory;
   auto* scratch = memory.at_least<std::byte>(weight.panel_bytes());
   for (int64_t i = begin; i < end; ++i) {
     weight.lay_out_panel(i, scratch);
-    for (int token = 0; token < job.input.n_tokens; token += kTokenBlock) run_panel(kernel, job, scratch, i, token);
+    for (int token = 0; token < job.input.n_tokens; token += kTokenBlock)
+      run_panel(ReadyKernel(kernels, weight.type(), tokens_from(job, token)), job, scratch, i, token);
   }
 }
 
@@ -224,7 +255,7 @@ void run_linear(ThreadPool& pool, Isa isa, std::span<const LinearJob> jobs) {
     if (by_tiles != nullptr)
       run_panels_by_tiles(by_tiles, job, begin, end);
     else
-      run_panels(kernels.kernel_for(type), job, begin, end);
+      run_panels(kernels, job, begin, end);
   };
   const int64_t grain =
       tiles ? panels_of_tile_chunk(n_panels, pool.size()) : panels_of_chunk(n_panels, n_tokens, pool.size());

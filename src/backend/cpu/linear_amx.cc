@@ -1,5 +1,5 @@
 // The linear kernels with AMX: products of many tokens by tiles of bfloat16 (linear_tiles.h). Steps of fewer tokens are
-// AVX-512's.
+// those of linear_amx_few.cc, or AVX-512's.
 //
 // Where the time goes, for two panels x 256 columns (8192 weights of Q4_K) and T tokens: 256 T / 16 cycles in the
 // tiles, and some 1900 in the vector units to decode the weights. The decoding of the next two panels is therefore
@@ -17,19 +17,10 @@ namespace {
 // Each builds on the ones before it.
 // clang-format off
 #include "backend/cpu/simd_avx512.h"
+#include "backend/cpu/simd_amx.h"
 #include "backend/cpu/linear_formats.inl"
 #include "backend/cpu/linear_integer.inl"
 // clang-format on
-
-// The operand of _tile_loadconfig: Intel SDM, "LDTILECFG". All eight tiles of 16 rows of 64 bytes.
-struct TileConfig {
-  uint8_t palette = 1;
-  uint8_t start_row = 0;
-  uint8_t reserved[14] = {};
-  uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-};
-static_assert(sizeof(TileConfig) == 64);
 
 // Tiles: sums of 2 x 16 tokens with 2 panels, activations of 2 x 16 tokens, weights of 2 panels. The intrinsics want
 // literal numbers.
@@ -41,11 +32,6 @@ static_assert(sizeof(TileConfig) == 64);
 #define SPATE_TOKENS_1 5
 #define SPATE_WEIGHTS_0 6
 #define SPATE_WEIGHTS_1 7
-
-// To gcc 12 _tile_loadconfig and _tile_loadd read no memory: stores meant for them would be dropped or come too late.
-inline void finish_stores() {
-  asm volatile("" ::: "memory");
-}
 
 // ---- float32 to bfloat16: the nearest, ties to even; NaN stays NaN
 
@@ -427,7 +413,10 @@ TileKernel tile_kernel_for(QuantType type) {
 const LinearKernels& amx_linear_kernels() {
   static constexpr TileKernels kTiles = {.kernel_for = tile_kernel_for, .pack = pack, .pack_sums = pack_sums};
   static const LinearKernels kKernels = {
-      .kernel_for = avx512_linear_kernels().kernel_for, .quantize = avx512_linear_kernels().quantize, .tiles = &kTiles};
+      .kernel_for = avx512_linear_kernels().kernel_for,
+      .quantize = avx512_linear_kernels().quantize,
+      .tiles = &kTiles,
+      .few = &amx_few_token_kernels()};
   return kKernels;
 }
 

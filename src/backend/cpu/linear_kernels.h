@@ -35,16 +35,30 @@ struct PanelProduct {
 
 using PanelKernel = void (*)(const PanelProduct&);
 
+// A kernel for several tokens whose registers have a shape: begin() before its calls on a thread, all of which have
+// n_tokens, and end() after them.
+struct FewTokenKernel {
+  PanelKernel run = nullptr;
+  void (*begin)(int n_tokens) = nullptr;
+  void (*end)() = nullptr;
+};
+struct FewTokenKernels {
+  int min_tokens;
+  FewTokenKernel (*kernel_for)(QuantType type);  // `run` null for weights of float types
+};
+
 struct LinearKernels {
   PanelKernel (*kernel_for)(QuantType type);
   // Makes n_blocks consecutive activation blocks of one token from x[32 n_blocks], written out_stride blocks apart.
   void (*quantize)(const float* x, int64_t n_blocks, ActivationBlock* out, int64_t out_stride);
-  const TileKernels* tiles = nullptr;  // for many tokens; null where there are none
+  const TileKernels* tiles = nullptr;    // for many tokens; null where there are none
+  const FewTokenKernels* few = nullptr;  // instead of kernel_for, with the same bits; null where there are none
 };
 
 const LinearKernels& portable_linear_kernels();
 const LinearKernels& avx2_linear_kernels();
 const LinearKernels& avx512_linear_kernels();
 const LinearKernels& amx_linear_kernels();
+const FewTokenKernels& amx_few_token_kernels();
 
 }  // namespace spate::cpu

@@ -179,6 +179,23 @@ inline void tile_dpbf16ps(int c, int a, int b) {
   }
 }
 
+// c[m][n] += sum over k of a[m][4 k + i] b[k][4 n + i], i from 0 to 3, of int8
+inline void tile_dpbssd(int c, int a, int b) {
+  check_tile(a);
+  check_tile(b);
+  check_tile(c);
+  if (tiles.rows[a] != tiles.rows[c] || tiles.row_bytes[b] != tiles.row_bytes[c]) __builtin_trap();
+  if (tiles.row_bytes[a] != 4 * tiles.rows[b]) __builtin_trap();
+  for (int m = 0; m < tiles.rows[c]; ++m) {
+    int32_t sums[16];
+    std::memcpy(sums, tiles.data[c][m], sizeof sums);
+    for (int k = 0; k < tiles.rows[b]; ++k)
+      for (int n = 0; n < tiles.row_bytes[b]; ++n)
+        sums[n / 4] += static_cast<int8_t>(tiles.data[a][m][4 * k + n % 4]) * static_cast<int8_t>(tiles.data[b][k][n]);
+    std::memcpy(tiles.data[c][m], sums, sizeof sums);
+  }
+}
+
 template <int comparison>
 __mmask16 cmp_ps_mask(__m512 a, __m512 b) {
   static_assert(comparison == _CMP_GE_OQ);
@@ -238,6 +255,7 @@ Half half_of(Vector v) {
 #undef _mm512_srli_epi32
 #undef _mm512_add_epi32
 #undef _mm512_sub_epi32
+#undef _mm512_sub_epi8
 #undef _mm512_add_ps
 #undef _mm512_mul_ps
 #undef _mm512_fmadd_ps
@@ -276,6 +294,7 @@ Half half_of(Vector v) {
 #undef _tile_loadd
 #undef _tile_stored
 #undef _tile_dpbf16ps
+#undef _tile_dpbssd
 
 #define _mm512_loadu_si512(p) emulated::load<__m512i>(p)
 #define _mm512_loadu_ps(p) emulated::load<__m512>(p)
@@ -295,6 +314,8 @@ Half half_of(Vector v) {
 #define _mm512_srli_epi32(v, s) emulated::each<uint32_t>([](uint32_t x) { return x >> (s); }, v)
 #define _mm512_add_epi32(a, b) emulated::each<uint32_t>([](uint32_t x, uint32_t y) { return x + y; }, a, b)
 #define _mm512_sub_epi32(a, b) emulated::each<uint32_t>([](uint32_t x, uint32_t y) { return x - y; }, a, b)
+#define _mm512_sub_epi8(a, b) \
+  emulated::each<uint8_t>([](int x, int y) { return static_cast<uint8_t>(x - y); }, a, b)
 #define _mm512_add_ps(a, b) emulated::each<float>([](float x, float y) { return x + y; }, a, b)
 #define _mm512_mul_ps(a, b) emulated::each<float>([](float x, float y) { return x * y; }, a, b)
 #define _mm512_fmadd_ps(a, b, c) \
@@ -335,4 +356,5 @@ Half half_of(Vector v) {
 #define _tile_zero(tile) emulated::tile_zero(tile)
 #define _tile_loadd(tile, base, stride) emulated::tile_loadd(tile, base, stride)
 #define _tile_stored(tile, base, stride) emulated::tile_stored(tile, base, stride)
+#define _tile_dpbssd(c, a, b) emulated::tile_dpbssd(c, a, b)
 #define _tile_dpbf16ps(c, a, b) emulated::tile_dpbf16ps(c, a, b)
