@@ -161,7 +161,8 @@ int tokens_from(const LinearJob& job, int first_token) {
   return std::min(kTokenBlock, job.input.n_tokens - first_token);
 }
 
-void run_panel(const ReadyKernel& kernel, const LinearJob& job, const std::byte* panel, int64_t index, int first_token) {
+void run_panel(const ReadyKernel& kernel, const LinearJob& job, const std::byte* panel, int64_t index,
+               int first_token) {
   const Activations& input = job.input;
   const int64_t first_row = index * kPanelRows;
   kernel({.panel = panel,

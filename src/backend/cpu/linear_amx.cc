@@ -412,11 +412,10 @@ TileKernel tile_kernel_for(QuantType type) {
 
 const LinearKernels& amx_linear_kernels() {
   static constexpr TileKernels kTiles = {.kernel_for = tile_kernel_for, .pack = pack, .pack_sums = pack_sums};
-  static const LinearKernels kKernels = {
-      .kernel_for = avx512_linear_kernels().kernel_for,
-      .quantize = avx512_linear_kernels().quantize,
-      .tiles = &kTiles,
-      .few = &amx_few_token_kernels()};
+  static const LinearKernels kKernels = {.kernel_for = avx512_linear_kernels().kernel_for,
+                                         .quantize = avx512_linear_kernels().quantize,
+                                         .tiles = &kTiles,
+                                         .few = &amx_few_token_kernels()};
   return kKernels;
 }
 

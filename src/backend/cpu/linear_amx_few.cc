@@ -4,9 +4,9 @@
 // A tile holds the codes of 16 rows x 32 columns as they lie in a panel (columns that share a scale: 16 in some types),
 // another the same columns of up to 16 tokens, and their product, stored, is a vector of 16 rows for each token. VNNI
 // takes 8 instructions on vectors for what one product of tiles does; both then take 4 to scale the sums. But what a
-// tile stores can be loaded only once it has reached the cache, and a product takes 52 cycles. So 256 columns go through
-// three stages, each of which finds what the one before left a stage's time ago: codes and scales are unpacked to memory,
-// multiplied, scaled. Some 290 cycles for 8 tokens by Q4_K's counts, where VNNI's vector units need 490.
+// tile stores can be loaded only once it has reached the cache, and a product takes 52 cycles. So 256 columns go
+// through three stages, each of which finds what the one before left a stage's time ago: codes and scales are unpacked
+// to memory, multiplied, scaled. Some 290 cycles for 8 tokens by Q4_K's counts, where VNNI's vector units need 490.
 #include <immintrin.h>
 
 #include "backend/cpu/linear_kernels.h"
@@ -129,9 +129,7 @@ void multiply_group(const UnpackedGroup<F>& w, const ActivationBlock* x, int64_t
   constexpr int kTokenStride = sizeof(ActivationBlock), kCodesStride = 64, kSumsStride = 4 * kPanelRows;
   const int n_units = n_steps * kParts<F>;
   const auto codes = [&](int unit) { return w.codes[0][0] + unit * (F::kScaleColumns / 4) * kCodesStride; };
-  const auto tokens = [&](int unit) {
-    return x[unit / kParts<F> * x_stride].q + unit % kParts<F> * F::kScaleColumns;
-  };
+  const auto tokens = [&](int unit) { return x[unit / kParts<F> * x_stride].q + unit % kParts<F> * F::kScaleColumns; };
   const auto sums_of = [&](int unit) { return sums + unit * n_rows * kPanelRows; };
 #define SPATE_MULTIPLY(sums_tile, tokens_tile, codes_tile, unit) \
   _tile_zero(sums_tile);                                         \
