@@ -59,6 +59,7 @@ constexpr Switch kSwitches[] = {
     {"chain", &DeviceProfile::chain},
     {"fp8_fast_sums", &DeviceProfile::fp8_fast_sums},
     {"stream_k_split_always", &DeviceProfile::stream_k_split_always},
+    {"stream_x_by_tile", &DeviceProfile::stream_x_by_tile},
 };
 
 std::string threshold_names() {
