@@ -148,11 +148,6 @@ void bulk_copy(uint32_t to, const void* from, uint32_t n_bytes, uint32_t barrier
          .from = static_cast<const char*>(from)});
 }
 
-void bulk_prefetch(const void* from, uint32_t n_bytes) {
-  if (n_bytes == 0 || n_bytes % kSector != 0 || !aligned(from)) die("a prefetch of %u bytes from %p", n_bytes, from);
-  check_global(from, n_bytes, "a prefetch");
-}
-
 void tensor_copy(uint32_t to, const void* map, int column, int row, uint32_t barrier) {
   const auto& m = *static_cast<const TensorMap*>(map);
   if (m.magic != TensorMap::kMagic) die("a tensor copy by what is no tensor map");

@@ -60,7 +60,6 @@ void mbarrier_wait(uint32_t barrier, uint32_t parity);
 
 // --- asynchronous copies
 void bulk_copy(uint32_t to, const void* from, uint32_t n_bytes, uint32_t barrier);
-void bulk_prefetch(const void* from, uint32_t n_bytes);
 void tensor_copy(uint32_t to, const void* map, int column, int row, uint32_t barrier);
 void store_async(uint32_t to, float value, uint32_t barrier);
 void copy_async_16(uint32_t to, const void* from);

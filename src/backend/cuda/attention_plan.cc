@@ -16,7 +16,6 @@ constexpr int kItemCost = 2;
 // find each other.
 constexpr int64_t kMinPartBytes = 192 * 1024;
 constexpr int kMinPrefillPartPages = 32;
-constexpr int kAheadItems = 64;  // brought into the second-level cache with what stands before them
 
 constexpr int ceil_div(int a, int b) {
   return (a + b - 1) / b;
@@ -216,9 +215,7 @@ AttentionWork AttentionPlanner::work_at(const std::byte* device_block) const {
           .n_prefill = ints + decode_ctas_ + 1,
           .items = reinterpret_cast<const AttentionItem*>(device_block + items_offset()),
           .spans = has_clusters() ? reinterpret_cast<const WarpSpan*>(device_block + spans_offset()) : nullptr,
-          .decode_ctas = decode_ctas_,
-          .ahead_bytes =
-              static_cast<int>(std::min(items_offset() + kAheadItems * int64_t{sizeof(AttentionItem)}, work_bytes_))};
+          .decode_ctas = decode_ctas_};
 }
 
 AttentionPlanner::Planned AttentionPlanner::plan(std::span<const int32_t> q_start, std::span<const int32_t> kv_len,

@@ -49,7 +49,6 @@ struct AttentionWork {
   const AttentionItem* items;  // decode's, then prefill's
   const WarpSpan* spans;       // [clusters, warps of a cluster]; null: no clusters
   int decode_ctas;
-  int ahead_bytes;  // from cta_start on: what the attention of a decode step reads of these first
 };
 
 // Memory of the parts' results, one per stream. Counters are zero before the first step, and after each.

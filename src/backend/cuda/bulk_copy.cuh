@@ -90,11 +90,6 @@ __device__ __forceinline__ void copy_bulk(uint32_t to_shared, const std::byte* f
       : "memory");
 }
 
-// One thread: has n_bytes (a multiple of 16, from a multiple of 16 on) come as far as the second-level cache.
-__device__ __forceinline__ void prefetch_bulk(const std::byte* from, int n_bytes) {
-  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(n_bytes) : "memory");
-}
-
 // One thread: has a tensor's map come before the first copy by it needs it.
 __device__ __forceinline__ void prefetch_map(const void* map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");

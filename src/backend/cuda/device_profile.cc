@@ -45,7 +45,6 @@ constexpr Threshold kThresholds[] = {
     {"attention_split_pages", &DeviceProfile::attention_split_pages, 0, 1 << 20},
     {"attention_decode_warps", &DeviceProfile::attention_decode_warps, 0, 12},
     {kAttentionCluster, &DeviceProfile::attention_cluster, 0, 8},
-    {"kv_prefetch_mb", &DeviceProfile::kv_prefetch_mb, 0, 64},
 };
 struct Switch {
   std::string_view name;
@@ -53,10 +52,8 @@ struct Switch {
 };
 constexpr std::string_view kDependentLaunch = "dependent_launch";
 constexpr Switch kSwitches[] = {
-    {kDependentLaunch, &DeviceProfile::dependent_launch},
-    {"graphs", &DeviceProfile::graphs},
-    {"fused_rope", &DeviceProfile::fused_rope},
-    {"chain", &DeviceProfile::chain},
+    {kDependentLaunch, &DeviceProfile::dependent_launch}, {"graphs", &DeviceProfile::graphs},
+    {"fused_rope", &DeviceProfile::fused_rope},           {"chain", &DeviceProfile::chain},
     {"fp8_fast_sums", &DeviceProfile::fp8_fast_sums},
     {"stream_k_split_always", &DeviceProfile::stream_k_split_always},
     {"stream_x_by_tile", &DeviceProfile::stream_x_by_tile},

@@ -117,17 +117,6 @@ struct LayerPass {
             .rotary_dim = spec.rope.rotary_dim};
   }
 
-  AttentionAhead ahead_of_attention() const {
-    constexpr int kMostTokens = 128;  // more share so many pages that few are left for each
-    const int64_t bytes = int64_t{context.profile.kv_prefetch_mb} << 20;
-    if (bytes == 0 || n_tokens > kMostTokens) return {};
-    const int64_t page_bytes = kv_page_bytes(kv.type, context.spec.n_kv_heads, context.spec.head_dim);
-    const AttentionWork& work = context.step.attention;
-    return {.pages = static_cast<int>(bytes / (n_tokens * page_bytes)),
-            .plan = reinterpret_cast<const std::byte*>(work.cta_start),
-            .plan_bytes = work.ahead_bytes};
-  }
-
   void rotate_and_store() const {
     const ModelSpec& spec = context.spec;
     rope_and_write_kv({.raw = raw_heads(),
@@ -137,7 +126,6 @@ struct LayerPass {
                        .batch = context.step.batch,
                        .kv = kv,
                        .q = context.workspace.q,
-                       .ahead = ahead_of_attention(),
                        .dependent_launch = context.profile.dependent_launch},
                       n_tokens, context.stream);
   }

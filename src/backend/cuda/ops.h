@@ -87,14 +87,6 @@ struct RawHeads {
 // CHECKs what the kernels that take them count on.
 void check_raw_heads(const RawHeads& raw, int head_dim);
 
-// What rope_and_write_kv() has brought into the second-level cache for the attention after it, before it waits for the
-// product before it (capability 9.0; elsewhere nothing).
-struct AttentionAhead {
-  int pages = 0;                    // of each sequence and KV head, at most; 0: nothing at all
-  const std::byte* plan = nullptr;  // 16-byte aligned
-  int plan_bytes = 0;               // a multiple of 16
-};
-
 // What follows the QKV product: queries made, keys and values written to their pages.
 struct RopeKvArgs {
   RawHeads raw;
@@ -102,10 +94,8 @@ struct RopeKvArgs {
   DeviceBatch batch;
   KvLayer kv;  // where keys and values go
   __half* q;   // [T, n_heads, head_dim]
-  AttentionAhead ahead = {};
   bool dependent_launch = false;
 };
-// ahead.pages: fewer than 256 tokens.
 void rope_and_write_kv(const RopeKvArgs& args, int n_tokens, cudaStream_t stream);
 
 // Softmax(scale q k^T, causal) v over a sequence's pages, grouped-query heads sharing each read of keys and values.

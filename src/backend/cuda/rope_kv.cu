@@ -1,7 +1,6 @@
 // What follows the QKV product of many tokens: bias, QK-norm, rotary embedding, and keys and values into their pages.
 #include <algorithm>
 
-#include "backend/cuda/bulk_copy.cuh"
 #include "backend/cuda/launch.h"
 #include "backend/cuda/ops.h"
 #include "backend/cuda/raw_head.cuh"
@@ -51,28 +50,6 @@ __device__ __forceinline__ void write_head(const RopeKvArgs& args, const HeadRol
                             .token = position % kPageTokens});
 }
 
-// Has what attention is to read of the head's KV head and sequence on its way to the second-level cache, while the
-// product before this kernel still runs: the plan, by warps of the first token's queries, and pages, by those of the
-// sequence's last token's keys.
-__device__ __forceinline__ void prefetch_for_attention(const RopeKvArgs& args, const HeadRole& role, int index,
-                                                       int token, int position, int lane) {
-#if SPATE_HAS_BULK_COPY
-  if (role.is_query && token == 0) {
-    const int share = (args.ahead.plan_bytes / args.n_heads + 16) / 16 * 16;
-    const int n_bytes = min(share, args.ahead.plan_bytes - index * share);
-    if (lane == 0 && n_bytes > 0) prefetch_bulk(args.ahead.plan + index * share, n_bytes);
-  }
-  const DeviceBatch& batch = args.batch;
-  const int seq = batch.seq_of[token];
-  if (!role.is_key || position + 1 != batch.kv_len[seq]) return;
-  const int plane_bytes = kv_plane_bytes(args.kv.type, args.head_dim);
-  const std::byte* head = args.kv.pages + 2 * (index - args.n_heads) * plane_bytes;
-  const int n_pages = min(args.ahead.pages, position / kPageTokens + 1);
-  for (int i = lane; i < n_pages; i += 32)
-    prefetch_bulk(head + batch.pages[batch.page_start[seq] + i] * args.kv.page_bytes, 2 * plane_bytes);
-#endif
-}
-
 // blockIdx.x: token. Heads are dealt out to the warps of all CTAs along y.
 template <KvType kType>
 __global__ void __launch_bounds__(32 * kWarps) rope_kv_kernel(const RopeKvArgs args) {
@@ -87,7 +64,6 @@ __global__ void __launch_bounds__(32 * kWarps) rope_kv_kernel(const RopeKvArgs a
   const int position = batch.positions[token];
   const int page = batch.pages[batch.page_start[batch.seq_of[token]] + position / kPageTokens];
   HeadRole role(args.raw, args.n_heads, args.n_kv_heads, args.head_dim, index);
-  if (args.ahead.pages > 0) prefetch_for_attention(args, role, index, token, position, lane);
   Angles<kMaxPairs> angles;
   angles.set(args.raw, position, lane);
   HeadWeights<kMaxPairs> weights;
@@ -116,7 +92,6 @@ void rope_and_write_kv(const RopeKvArgs& args, int n_tokens, cudaStream_t stream
   check_raw_heads(args.raw, args.head_dim);
   SPATE_CHECK(n_tokens > 0 && args.head_dim % 16 == 0 && args.head_dim <= kMaxHeadDim, "{} tokens, heads of {}",
               n_tokens, args.head_dim);
-  SPATE_CHECK(args.ahead.pages == 0 || n_tokens < kManyTokens, "pages are prefetched for {} tokens", n_tokens);
   const int n_heads = args.n_heads + 2 * args.n_kv_heads;
   const int heads_a_warp = n_tokens < kManyTokens ? 1 : kHeadsOfMany;
   const Launch how{.grid = dim3(n_tokens, (n_heads + heads_a_warp * kWarps - 1) / (heads_a_warp * kWarps)),

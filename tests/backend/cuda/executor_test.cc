@@ -140,20 +140,6 @@ TEST_P(CudaExecutorModels, AttentionClusters_CloseToNone) {
                  fmt::format("{}, {} tokens a step, attention by clusters and not", GetParam().name, step_tokens));
 }
 
-// Whatever is fetched ahead, the bits are the same.
-TEST_P(CudaExecutorModels, KvPrefetch_SameBits) {
-  const std::vector<int32_t> given = tokens(300, 9);
-  const auto score = [&](int megabytes) {
-    const auto executor = make_executor(
-        model_, kLimits, [&](CudaExecutorOptions& options) { options.profile.kv_prefetch_mb = megabytes; });
-    return executor == nullptr ? std::vector<float>() : score_tokens(*executor, given, {.step_tokens = 1}).next_logprob;
-  };
-  const std::vector<float> without = score(0);
-  ASSERT_EQ(without.size(), given.size());
-  EXPECT_EQ(score(1), without);
-  EXPECT_EQ(score(64), without);
-}
-
 // Norms folded into the products around them differ in rounding alone.
 TEST_P(CudaExecutorModels, FoldedNorms_CloseToNormsApart) {
   const auto up_to = [&](int tokens) {

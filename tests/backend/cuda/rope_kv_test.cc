@@ -17,7 +17,6 @@ struct Options {
   float magnitude = 1;
   int first_position = 0;
   int n_prompt = 40;  // tokens of the second sequence
-  int pages_ahead = 0;
 };
 
 // Late positions have page lists far longer than the pool: only the pages at their ends are distinct.
@@ -77,8 +76,6 @@ class RopeCase {
     args.batch = batch.get();
     args.kv = {pages.get(), kv_.page_bytes(), o_.type};
     args.q = reinterpret_cast<__half*>(q.get());
-    const DeviceVector<std::byte> plan(1008);
-    args.ahead = {.pages = o_.pages_ahead, .plan = plan.get(), .plan_bytes = 1008};
     args.dependent_launch = probe_device(0)->dependent_launch;
     rope_and_write_kv(args, n_tokens(), nullptr);
     SPATE_CUDA(cudaDeviceSynchronize(), "RoPE");
@@ -228,14 +225,6 @@ TEST_P(RopeKvTest, ManyTokens_AreAllWritten) {
           {.type = GetParam(), .n_heads = 3 * group, .n_kv_heads = 3, .bias = true, .norm = true, .n_prompt = n_prompt})
           .check();
     }
-}
-
-// Fewer pages than there are, just as many, and more.
-TEST_P(RopeKvTest, PagesAskedForAhead_ChangeNothing) {
-  for (const int pages : {1, 2, 3, 100}) {
-    SCOPED_TRACE(fmt::format("{} pages", pages));
-    RopeCase({.type = GetParam(), .n_heads = 6, .n_kv_heads = 3, .n_prompt = 70, .pages_ahead = pages}).check();
-  }
 }
 
 TEST_P(RopeKvTest, LatePositions_KeepTheirAngles) {
