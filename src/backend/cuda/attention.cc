@@ -7,27 +7,13 @@
 
 namespace spate::cuda {
 
-void check_raw_heads(const RawHeads& raw, int head_dim) {
-  SPATE_CHECK(raw.qkv != nullptr && (raw.q_norm == nullptr) == (raw.k_norm == nullptr), "half of the QK-norm");
-  SPATE_CHECK(raw.rotary_dim >= 0 && raw.rotary_dim % 2 == 0 && raw.rotary_dim <= head_dim &&
-                  (raw.rotary_dim == 0 || raw.frequencies != nullptr),
-              "{} rotary dimensions of {}", raw.rotary_dim, head_dim);
-}
-
 void attention(const AttentionArgs& args, const AttentionGrid& grid, cudaStream_t stream) {
   SPATE_CHECK(args.n_kv_heads > 0 && args.n_heads % args.n_kv_heads == 0 && args.scale > 0,
               "{} heads over {} KV heads, scale {}", args.n_heads, args.n_kv_heads, args.scale);
   SPATE_CHECK(args.kv.page_bytes % kKvChunkBytes == 0 &&
                   args.kv.page_bytes >= kv_page_bytes(args.kv.type, args.n_kv_heads, args.head_dim),
               "pages of {} bytes", args.kv.page_bytes);
-  if (args.q == nullptr) {
-    SPATE_CHECK(grid.one_query && grid.prefill_ctas == 0 && grid.decode_cluster == 0,
-                "queries are to be made for {} tiles, several of a sequence, or clusters of {}", grid.prefill_ctas,
-                grid.decode_cluster);
-    check_raw_heads(args.raw, args.head_dim);
-  }
   AttentionParams params{.q = args.q,
-                         .raw = args.raw,
                          .kv = args.kv.pages,
                          .page_bytes = args.kv.page_bytes,
                          .pages = args.batch.pages,

@@ -3,14 +3,7 @@
 //
 // The warps of a CTA take pages of an item in turn, each through a ring of its own that runs on across items: no warp
 // waits for another until an item ends. There the warps' results are added up, in their order, through shared memory.
-//
-// Where every sequence has one query, the kernel can make queries, keys and values of the QKV product itself
-// (attention_new_token.cuh): then all pages were written before this step, and are on their way before the product is
-// there.
-#include <climits>
-
 #include "backend/cuda/attention_merge.cuh"
-#include "backend/cuda/attention_new_token.cuh"
 #include "backend/cuda/attention_tile.cuh"
 #include "backend/cuda/launch.h"
 #include "base/check.h"
@@ -89,7 +82,7 @@ class WarpRing {
       end_page_ = item.end_page;
       if (page_ >= end_page_) continue;
       kv_head_ = item.kv_head;
-      settled_tokens_ = p_.q == nullptr ? INT_MAX : item.kv_len - item.n_q;
+      settled_tokens_ = item.kv_len - item.n_q;
       list_ = p_.pages + item.page_list;
       page_id_ = list_[page_];
       return;
@@ -126,9 +119,6 @@ struct WarpResults {
 
   __device__ WarpResults(float* base, int n_warps)
       : rows(base), maxima(base + n_warps * kRows * kPitch), sums(maxima + n_warps * kRows) {}
-
-  // What a warp may use as it likes while it has no results.
-  __device__ __forceinline__ float* scratch(int warp) const { return rows + warp * kRows * kPitch; }
 
   template <KvType kType>
   __device__ __forceinline__ void put(const WarpRows<kType, kDim, kRows / 4>& from, int warp, int lane) const {
@@ -184,8 +174,7 @@ __device__ __forceinline__ void finish_item(const AttentionParams& p, const Atte
 }
 
 template <KvType kType, int kDim, int kRows>
-__device__ __forceinline__ void start_item(const AttentionParams& p, const AttentionItem& item,
-                                           const NewToken<kType, kDim, kRows>& fresh, int lane,
+__device__ __forceinline__ void start_item(const AttentionParams& p, const AttentionItem& item, int lane,
                                            WarpRows<kType, kDim, kRows / 4>& rows) {
   rows.clear();
   const int n_rows = item.n_q * p.group;
@@ -194,9 +183,7 @@ __device__ __forceinline__ void start_item(const AttentionParams& p, const Atten
   for (int i = 0; i < kRows / 8; ++i) {
     const int row = lane / 4 + 8 * i;
     const int token = row / p.group, head = item.kv_head * p.group + row % p.group;
-    query[i] = row >= n_rows    ? nullptr
-               : p.q == nullptr ? fresh.query(row)
-                                : p.q + (int64_t{item.q_start + token} * p.n_heads + head) * kDim;
+    query[i] = row < n_rows ? p.q + (int64_t{item.q_start + token} * p.n_heads + head) * kDim : nullptr;
     rows.limit[i] = min(item.kv_len - item.n_q + token + 1, item.kv_len);
   }
   rows.set_queries(query, lane);
@@ -204,21 +191,17 @@ __device__ __forceinline__ void start_item(const AttentionParams& p, const Atten
 
 // The warp's pages of an item.
 template <KvType kType, int kDim, int kRows>
-__device__ __forceinline__ void attend_pages(const AttentionParams& p, const AttentionItem& item,
-                                             const NewToken<kType, kDim, kRows>& fresh, int warp, int lane,
+__device__ __forceinline__ void attend_pages(const AttentionParams& p, const AttentionItem& item, int warp, int lane,
                                              WarpRing<kType, kDim>& ring, WarpRows<kType, kDim, kRows / 4>& rows) {
   const PlaneReader<kType, kDim> reader(lane);
   for (int page = item.first_page + warp; page < item.end_page; page += blockDim.x / 32) {
     const int position = page * kPageTokens;
-    const bool has_new = p.q == nullptr && position + kPageTokens >= item.kv_len;
     float s[1][4][kRows / 4];
     std::byte* keys = ring.take();
-    if (has_new) fresh.insert(item, page, 0, lane, keys);
     rows.scores(reader, shared_address(keys), s[0]);
     if (position + kPageTokens > item.kv_len - item.n_q + 1) rows.mask(s[0], position, lane);
     rows.softmax(s, p.scale_log2);
     std::byte* values = ring.take();
-    if (has_new) fresh.insert(item, page, 1, lane, values);
     if (position + kPageTokens > item.kv_len) {
       clear_tail<kType, kDim>(values, item.kv_len - position, lane, 32);
       __syncwarp();
@@ -236,35 +219,22 @@ __global__ void __launch_bounds__(32 * kMaxDecodeWarps) attention_decode_kernel(
   const int ring_bytes = p.decode_stages * Ring::kSlotBytes;
   std::byte* after_rings = shared + n_warps * ring_bytes;
   const WarpResults<kDim, kRows> results(reinterpret_cast<float*>(after_rings), n_warps);
-  auto* staged = reinterpret_cast<std::byte*>(results.sums + n_warps * kRows);
-  int* shared_flag = reinterpret_cast<int*>(staged + staged_token_bytes(kType, kDim, kRows));
+  int* shared_flag = reinterpret_cast<int*>(results.sums + n_warps * kRows);
 
   // What a step's plan says and the pages of earlier steps are there before the step's first kernel starts (ops.h).
   const int first_item = p.work.cta_start[blockIdx.x], end_item = p.work.cta_start[blockIdx.x + 1];
   if (first_item == end_item) return wait_for_predecessor();
-  const bool is_raw = p.q == nullptr;
   Ring ring(p, shared + warp * ring_bytes, first_item, end_item);
-  NewToken<kType, kDim, kRows> fresh(p, staged, results.scratch(warp));
   bool waited = false;
   ring.start(&waited);
-  if (is_raw) fresh.prepare(p.work.items[first_item]);
   if (!waited) wait_for_predecessor();
-  if (is_raw) fresh.load();
 
   WarpRows<kType, kDim, kRows / 4> rows;
   for (int i = first_item; i < end_item; ++i) {
     const AttentionItem item = p.work.items[i];
     if (i > first_item) __syncthreads();  // the item before has been added up
-    if (is_raw) {
-      fresh.finish();
-      __syncthreads();
-    }
-    start_item(p, item, fresh, lane, rows);
-    attend_pages(p, item, fresh, warp, lane, ring, rows);
-    if (is_raw && i + 1 < end_item) {  // on their way while this item is added up
-      fresh.prepare(p.work.items[i + 1]);
-      fresh.load();
-    }
+    start_item<kType, kDim, kRows>(p, item, lane, rows);
+    attend_pages<kType, kDim, kRows>(p, item, warp, lane, ring, rows);
     rows.finish_sums();
     if (item.first_page + warp < item.end_page) results.put(rows, warp, lane);
     __syncthreads();

@@ -6,9 +6,8 @@
 namespace spate::cuda {
 
 struct AttentionParams {
-  const __half* q;  // [T, n_heads, head_dim]; null: made of `raw` (decode)
-  RawHeads raw;
-  std::byte* kv;  // page p at kv + p * page_bytes
+  const __half* q;  // [T, n_heads, head_dim]
+  std::byte* kv;    // page p at kv + p * page_bytes
   int64_t page_bytes;
   const int32_t* pages;  // DeviceBatch
   AttentionWork work;

@@ -86,8 +86,7 @@ struct AttentionPlanner::Filling {
   WarpSpan* spans;
   AttentionItem* items;
   int n_items = 0;
-  int decode_rows = 0;   // the most rows of a decode item
-  int most_queries = 0;  // of a sequence
+  int decode_rows = 0;  // the most rows of a decode item
   int n_decode_partials = 0, n_prefill_partials = 0, n_counters = 0;
 
   void add(const AttentionItem& item) { items[n_items++] = item; }
@@ -135,7 +134,6 @@ struct AttentionPlanner::Filling {
 };
 
 bool AttentionGrid::covers(const AttentionGrid& plan) const {
-  if (one_query && !plan.one_query && plan.decode_rows > 0) return false;
   const bool decode =
       plan.decode_rows == 0 ||
       (plan.decode_ctas == decode_ctas && plan.decode_warps == decode_warps && plan.decode_stages == decode_stages &&
@@ -164,8 +162,8 @@ AttentionPlanner::AttentionPlanner(const AttentionShape& shape, const DeviceProf
   SPATE_CHECK(has_attention_kernel(shape.head_dim), "head size {}", shape.head_dim);
   SPATE_CHECK(n_sms_ > 0 && max_seqs > 0 && max_step_tokens > 0 && max_context > 0, "{} SMs, {} sequences, {} tokens",
               n_sms_, max_seqs, max_step_tokens);
-  // Cuts that do not depend on neighbours, and queries that are made on the spot, are the other kernel's.
-  if (const int ctas = profile.attention_cluster; ctas > 0 && split_pages_ == 0 && !profile.fused_rope) {
+  // Cuts that do not depend on neighbours are the other kernel's.
+  if (const int ctas = profile.attention_cluster; ctas > 0 && split_pages_ == 0) {
     decode_ = cluster_geometry(shape.kv_type, shape.head_dim, ctas, profile.shared_bytes_per_block,
                                profile.attention_decode_warps > 0 ? profile.attention_decode_warps : kMaxClusterWarps);
     clusters_ = {.ctas = ctas,
@@ -249,7 +247,6 @@ AttentionPlanner::Planned AttentionPlanner::plan(std::span<const int32_t> q_star
     grid.prefill_ctas = *filling.n_prefill;
     grid.prefill_rows = kPrefillTileRows;
   }
-  grid.one_query = filling.most_queries == 1 && *filling.n_prefill == 0;
   return {.grid = grid, .used_bytes = items_offset() + filling.n_items * static_cast<int64_t>(sizeof(AttentionItem))};
 }
 
@@ -264,7 +261,6 @@ AttentionGrid AttentionPlanner::decode_grid(int n_seqs) const {
   if (is_decode(1)) {
     AttentionGrid grid = decode_launch();
     grid.decode_rows = shape_.group() <= 8 ? 8 : 16;
-    grid.one_query = true;
     return grid;
   }
   const int tiles = n_seqs * ceil_div(shape_.group(), kPrefillTileRows);
@@ -319,7 +315,6 @@ void AttentionPlanner::plan_decode(std::span<const int32_t> q_start, std::span<c
   for_decodes(q_start, kv_len, [&](int s, int pages, int page_list) {
     const int n_q = q_start[s + 1] - q_start[s];
     filling.decode_rows = std::max(filling.decode_rows, n_q * shape_.group());
-    filling.most_queries = std::max(filling.most_queries, n_q);
     for (int head = 0; head < shape_.n_kv_heads; ++head) {
       int n_parts = 0;
       for (int first = 0; first < pages;) {
@@ -360,7 +355,6 @@ void AttentionPlanner::plan_clusters(std::span<const int32_t> q_start, std::span
     decodes_.push_back({.seq = seq, .pages = n_pages, .page_list = page_list});
     const int n_q = q_start[seq + 1] - q_start[seq];
     filling.decode_rows = std::max(filling.decode_rows, n_q * shape_.group());
-    filling.most_queries = std::max(filling.most_queries, n_q);
   });
   if (!decodes_.empty()) {
     const int64_t page_bytes = kv_page_bytes(shape_.kv_type, 1, shape_.head_dim);

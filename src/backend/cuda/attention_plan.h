@@ -72,8 +72,6 @@ struct AttentionGrid {
   int decode_rows = 0;     // 8 or 16: rows that the decode kernel computes; 0: nothing to decode, no launch
   int prefill_ctas = 0;    // 0: no launch
   int prefill_rows = 0;    // a tile
-  // All work is the decode kernel's, and of one query a sequence: it can make queries, keys and values itself.
-  bool one_query = false;
 
   // Whether a launch with this grid runs a plan that asked for `plan`.
   bool covers(const AttentionGrid& plan) const;

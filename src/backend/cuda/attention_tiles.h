@@ -33,22 +33,10 @@ inline constexpr int kDecodeSharedBudget = 176 * 1024;
 SPATE_HD constexpr int decode_row_pitch(int head_dim) {
   return head_dim + 8;
 }
-// A new token's queries, and its key and value as they are kept, for decode that makes them itself. Float16 elements
-// between queries, four banks apart; bytes of a key or value, its scales behind the row.
-SPATE_HD constexpr int staged_query_pitch(int head_dim) {
-  return head_dim + 8;
-}
-SPATE_HD constexpr int staged_row_bytes(KvType type, int head_dim) {
-  const int blocks = (head_dim + kKvBlock - 1) / kKvBlock;
-  return kv_row_bytes(type, head_dim) + (type == KvType::kQ8_0 ? (2 * blocks + 15) / 16 * 16 : 0);
-}
-SPATE_HD constexpr int staged_token_bytes(KvType type, int head_dim, int rows) {
-  return rows * staged_query_pitch(head_dim) * 2 + 2 * staged_row_bytes(type, head_dim);
-}
-// Rings, the warps' results, the maximum and sum of each row, and a new token.
+// Rings, the warps' results, and the maximum and sum of each row.
 SPATE_HD constexpr int decode_shared_bytes(KvType type, int head_dim, int rows, int warps, int stages) {
   return warps * (stages * plane_slot_bytes(type, head_dim) + rows * (decode_row_pitch(head_dim) + 2) * 4) +
-         staged_token_bytes(type, head_dim, rows) + kSharedReserve;
+         kSharedReserve;
 }
 
 struct DecodeGeometry {

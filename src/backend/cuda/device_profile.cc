@@ -52,8 +52,9 @@ struct Switch {
 };
 constexpr std::string_view kDependentLaunch = "dependent_launch";
 constexpr Switch kSwitches[] = {
-    {kDependentLaunch, &DeviceProfile::dependent_launch}, {"graphs", &DeviceProfile::graphs},
-    {"fused_rope", &DeviceProfile::fused_rope},           {"chain", &DeviceProfile::chain},
+    {kDependentLaunch, &DeviceProfile::dependent_launch},
+    {"graphs", &DeviceProfile::graphs},
+    {"chain", &DeviceProfile::chain},
     {"fp8_fast_sums", &DeviceProfile::fp8_fast_sums},
     {"stream_k_split_always", &DeviceProfile::stream_k_split_always},
     {"stream_x_by_tile", &DeviceProfile::stream_x_by_tile},

@@ -41,7 +41,6 @@ struct DeviceProfile {
   int attention_split_pages = 0;   // pages of KV a work item takes at most; 0: planned from the load
   int attention_decode_warps = 0;  // of a CTA, at most; 0: as many as have room for their pages
   int attention_cluster = 0;  // CTAs of a cluster (1, 2, 4, 8: capability 9.0) that share decode's work; 0: no clusters
-  bool fused_rope = false;    // decode makes queries, keys and values itself
   // Long prefill multiplies in E4M3 (gemm_fp8.h), and with sums that stay in the tensor cores' own precision.
   bool prefill_fp8 = false;
   bool fp8_fast_sums = false;

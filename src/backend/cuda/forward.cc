@@ -99,27 +99,21 @@ struct LayerPass {
   }
 
   void attention_layer(const AttentionGrid& grid) const {
-    const bool fused = context.profile.fused_rope && grid.one_query;
-    if (!fused) rotate_and_store();
-    attend(grid, fused);
-  }
-
-  RawHeads raw_heads() const {
-    const ModelSpec& spec = context.spec;
-    return {.qkv = context.workspace.qkv,
-            .bias = layer.qkv_bias,
-            .q_norm = layer.q_norm,
-            .k_norm = layer.k_norm,
-            .frequencies = context.weights.frequencies,
-            .magnitude = spec.rope.magnitude,
-            .norm_epsilon = spec.norm_epsilon,
-            .style = spec.rope.style,
-            .rotary_dim = spec.rope.rotary_dim};
+    rotate_and_store();
+    attend(grid);
   }
 
   void rotate_and_store() const {
     const ModelSpec& spec = context.spec;
-    rope_and_write_kv({.raw = raw_heads(),
+    rope_and_write_kv({.raw = {.qkv = context.workspace.qkv,
+                               .bias = layer.qkv_bias,
+                               .q_norm = layer.q_norm,
+                               .k_norm = layer.k_norm,
+                               .frequencies = context.weights.frequencies,
+                               .magnitude = spec.rope.magnitude,
+                               .norm_epsilon = spec.norm_epsilon,
+                               .style = spec.rope.style,
+                               .rotary_dim = spec.rope.rotary_dim},
                        .n_heads = spec.n_heads,
                        .n_kv_heads = spec.n_kv_heads,
                        .head_dim = spec.head_dim,
@@ -130,11 +124,9 @@ struct LayerPass {
                       n_tokens, context.stream);
   }
 
-  // fused: queries, keys and values are still to be made.
-  void attend(const AttentionGrid& grid, bool fused) const {
+  void attend(const AttentionGrid& grid) const {
     const ModelSpec& spec = context.spec;
-    attention({.q = fused ? nullptr : context.workspace.q,
-               .raw = raw_heads(),
+    attention({.q = context.workspace.q,
                .kv = kv,
                .batch = context.step.batch,
                .work = context.step.attention,

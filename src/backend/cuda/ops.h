@@ -84,9 +84,6 @@ struct RawHeads {
   RopeStyle style{};
   int rotary_dim = 0;
 };
-// CHECKs what the kernels that take them count on.
-void check_raw_heads(const RawHeads& raw, int head_dim);
-
 // What follows the QKV product: queries made, keys and values written to their pages.
 struct RopeKvArgs {
   RawHeads raw;
@@ -100,12 +97,8 @@ void rope_and_write_kv(const RopeKvArgs& args, int n_tokens, cudaStream_t stream
 
 // Softmax(scale q k^T, causal) v over a sequence's pages, grouped-query heads sharing each read of keys and values.
 // Work is planned on the host from lengths alone (attention_plan.h) and read from device memory by a fixed grid.
-//
-// With raw heads instead of queries, for steps of one query a sequence (AttentionGrid::one_query), attention does what
-// rope_and_write_kv() would have done before it, to the bit: the new token's key and value are written to their pages.
 struct AttentionArgs {
-  const __half* q;  // [T, n_heads, head_dim]; null: made of `raw`
-  RawHeads raw;     // where q is null
+  const __half* q;  // [T, n_heads, head_dim]
   KvLayer kv;
   DeviceBatch batch;
   AttentionWork work;        // device pointers to the step's work lists

@@ -2,8 +2,7 @@
 // which keys and values are kept. A warp a head; the head lies in shared memory while its pairs, which may be half a
 // head apart, are rotated.
 //
-// The kernel that writes many tokens' heads (rope_kv.cu) and the attention that makes its own (attention_decode.cu)
-// give the same bits: additions to products are fused by name or not at all, never as a compiler sees fit.
+// Additions to products are fused by name or not at all, never as a compiler sees fit.
 #pragma once
 
 #include <cuda_fp16.h>

@@ -86,10 +86,18 @@ __global__ void __launch_bounds__(32 * kWarps) rope_kv_kernel(const RopeKvArgs a
   }
 }
 
+// CHECKs what the kernel counts on.
+void check_heads(const RawHeads& raw, int head_dim) {
+  SPATE_CHECK(raw.qkv != nullptr && (raw.q_norm == nullptr) == (raw.k_norm == nullptr), "half of the QK-norm");
+  SPATE_CHECK(raw.rotary_dim >= 0 && raw.rotary_dim % 2 == 0 && raw.rotary_dim <= head_dim &&
+                  (raw.rotary_dim == 0 || raw.frequencies != nullptr),
+              "{} rotary dimensions of {}", raw.rotary_dim, head_dim);
+}
+
 }  // namespace
 
 void rope_and_write_kv(const RopeKvArgs& args, int n_tokens, cudaStream_t stream) {
-  check_raw_heads(args.raw, args.head_dim);
+  check_heads(args.raw, args.head_dim);
   SPATE_CHECK(n_tokens > 0 && args.head_dim % 16 == 0 && args.head_dim <= kMaxHeadDim, "{} tokens, heads of {}",
               n_tokens, args.head_dim);
   const int n_heads = args.n_heads + 2 * args.n_kv_heads;

@@ -91,14 +91,9 @@ class Step {
   int n_layers() const { return n_layers_; }
   int n_tokens() const { return n_tokens_; }
 
-  // raw: of one query a sequence, made by the attention itself; null: queries, keys and values are there.
-  void attend(int layer, const RawHeads* raw, cudaStream_t stream) const {
+  void attend(int layer, cudaStream_t stream) const {
     AttentionArgs args{};
-    if (raw == nullptr) {
-      args.q = reinterpret_cast<const __half*>(q_->get());
-    } else {
-      args.raw = *raw;
-    }
+    args.q = reinterpret_cast<const __half*>(q_->get());
     args.kv = layer_kv(layer);
     args.batch = batch();
     args.work = planner_->work_at(reinterpret_cast<const std::byte*>(work_->get()));
@@ -178,25 +173,17 @@ constexpr KvChoice kKvTypes[] = {{"f16", KvType::kF16}, {"q8_0", KvType::kQ8_0},
 void bench_decode(const DeviceProfile& profile, const KvChoice& kv, int n_seqs, int kv_len, cudaStream_t stream) {
   const Step step(profile, kv.type, std::vector<int>(n_seqs, 1), std::vector<int>(n_seqs, kv_len));
   const double bytes = static_cast<double>(n_seqs) * kv_len / kPageTokens * kv_page_bytes(kv.type, kKvHeads, kHeadDim);
-  DeviceVector<float> qkv(size_t(n_seqs) * (kHeads + 2 * kKvHeads) * kHeadDim), frequencies(kHeadDim / 2);
-  for (DeviceVector<float>* v : {&qkv, &frequencies}) v->fill(0x11);
-  const RawHeads raw{.qkv = qkv.get(), .frequencies = frequencies.get(), .rotary_dim = kHeadDim};
-  for (const RawHeads* heads : {static_cast<const RawHeads*>(nullptr), &raw}) {
-    if (heads != nullptr && profile.attention_cluster > 0) continue;  // they make no queries
-    const Timing t = time_graph(step.n_layers(), stream, [&](int layer) { step.attend(layer, heads, stream); });
-    std::printf(
-        "{\"kernel\": \"%s\", \"kv\": \"%s\", \"seqs\": %d, \"kv_len\": %d, \"us\": %.2f, \"spread_us\": %.2f, "
-        "\"gb_s\": %.0f}\n",
-        heads == nullptr ? "decode" : "rope+decode", kv.name, n_seqs, kv_len, t.median_us, t.spread_us,
-        bytes / t.median_us / 1e3);
-    std::fflush(stdout);
-  }
+  const Timing t = time_graph(step.n_layers(), stream, [&](int layer) { step.attend(layer, stream); });
+  std::printf(
+      "{\"kernel\": \"decode\", \"kv\": \"%s\", \"seqs\": %d, \"kv_len\": %d, \"us\": %.2f, \"spread_us\": %.2f, "
+      "\"gb_s\": %.0f}\n",
+      kv.name, n_seqs, kv_len, t.median_us, t.spread_us, bytes / t.median_us / 1e3);
+  std::fflush(stdout);
 }
 
 void bench_prefill(const DeviceProfile& profile, const KvChoice& kv, int n_q, int kv_len, cudaStream_t stream) {
   const Step step(profile, kv.type, {n_q}, {kv_len});
-  const Timing t =
-      time_graph(std::min(step.n_layers(), 8), stream, [&](int layer) { step.attend(layer, nullptr, stream); });
+  const Timing t = time_graph(std::min(step.n_layers(), 8), stream, [&](int layer) { step.attend(layer, stream); });
   const double pairs = static_cast<double>(n_q) * (kv_len - n_q) + static_cast<double>(n_q) * (n_q + 1) / 2;
   std::printf(
       "{\"kernel\": \"prefill\", \"kv\": \"%s\", \"queries\": %d, \"kv_len\": %d, \"us\": %.2f, \"spread_us\": "

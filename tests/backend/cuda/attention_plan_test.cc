@@ -249,21 +249,6 @@ TEST(AttentionPlan, CapturedGrid_CoversEveryStepOfItsBucket) {
     }
 }
 
-TEST(AttentionPlan, OneQueryASequence_IsSaidOfStepsThatHaveNoOthers) {
-  const auto grid = [](const AttentionShape& shape, const std::vector<Sequence>& sequences) {
-    return PlannedStep(shape, h200(), sequences).planned.grid;
-  };
-  const AttentionGrid decode = grid(k8b, {{1, 700}, {1, 1}});
-  EXPECT_TRUE(decode.one_query);
-  for (const std::vector<Sequence>& others : {std::vector<Sequence>{{1, 700}, {2, 40}}, {{1, 700}, {100, 200}}}) {
-    const AttentionGrid mixed = grid(k8b, others);
-    EXPECT_FALSE(mixed.one_query);
-    EXPECT_FALSE(decode.covers(mixed));
-  }
-  // Groups of more than 16 are the prefill kernel's.
-  EXPECT_FALSE(grid({20, 1, 64, KvType::kF16}, {{1, 700}}).one_query);
-}
-
 TEST(AttentionPlan, SmallSharedMemory_MeansFewerWarps) {
   DeviceProfile small = h200();
   small.shared_bytes_per_block = 101376;  // 8.6, 8.9
@@ -442,13 +427,10 @@ TEST(AttentionClusters, LongContexts_AreSplitBetweenClusters) {
   EXPECT_LT(ClusterStep(k8b, 4, uneven).imbalance(), 1.2);
 }
 
-TEST(AttentionClusters, FixedSplitsAndFusedRope_AreTheOtherKernels) {
+TEST(AttentionClusters, FixedSplits_AreTheOtherKernels) {
   DeviceProfile profile = ClusterStep::with_clusters(4);
   EXPECT_EQ(PlannedStep(k8b, profile, decodes(3, 100)).decode_grid.decode_cluster, 4);
   profile.attention_split_pages = 16;
-  EXPECT_EQ(PlannedStep(k8b, profile, decodes(3, 100)).decode_grid.decode_cluster, 0);
-  profile.attention_split_pages = 0;
-  profile.fused_rope = true;
   EXPECT_EQ(PlannedStep(k8b, profile, decodes(3, 100)).decode_grid.decode_cluster, 0);
 }
 

@@ -105,24 +105,6 @@ TEST_P(CudaExecutorModels, EveryKvType_CloseToReference) {
   }
 }
 
-// Decode steps whose attention makes queries, keys and values itself.
-TEST_P(CudaExecutorModels, FusedRope_SameBitsAsApart) {
-  const std::vector<int32_t> given = tokens(150, 6);
-  for (const KvType type : {KvType::kF16, KvType::kQ8_0, KvType::kFp8}) {
-    const auto score = [&](bool fused) {
-      const auto executor = make_executor(model_, kSmallLimits, [&](CudaExecutorOptions& options) {
-        options.kv_type = type;
-        options.profile.fused_rope = fused;
-      });
-      return executor == nullptr ? std::vector<float>()
-                                 : score_tokens(*executor, given, {.step_tokens = 1}).next_logprob;
-    };
-    const std::vector<float> apart = score(false);
-    ASSERT_EQ(apart.size(), given.size());
-    EXPECT_EQ(score(true), apart) << kv_type_name(type);
-  }
-}
-
 // Decode attention by clusters of CTAs, in replayed graphs, differs in rounding alone.
 TEST_P(CudaExecutorModels, AttentionClusters_CloseToNone) {
   const std::vector<int32_t> given = tokens(300, 8);
