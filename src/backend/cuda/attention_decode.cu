@@ -3,6 +3,7 @@
 //
 // The warps of a CTA take pages of an item in turn, each through a ring of its own that runs on across items: no warp
 // waits for another until an item ends. There the warps' results are added up, in their order, through shared memory.
+#include "backend/cuda/attention_dispatch.h"
 #include "backend/cuda/attention_merge.cuh"
 #include "backend/cuda/attention_tile.cuh"
 #include "backend/cuda/launch.h"
@@ -256,32 +257,6 @@ void launch_kernel(const AttentionArgs& args, const AttentionParams& params, con
              args.n_heads, args.n_kv_heads, kDim, shared_bytes);
 }
 
-template <KvType kType, int kDim>
-void launch_rows(const AttentionArgs& args, const AttentionParams& params, const AttentionGrid& grid,
-                 cudaStream_t stream) {
-  if (grid.decode_rows <= 8) return launch_kernel<kType, kDim, 8>(args, params, grid, stream);
-  launch_kernel<kType, kDim, 16>(args, params, grid, stream);
-}
-
-template <KvType kType>
-void launch_dim(const AttentionArgs& args, const AttentionParams& params, const AttentionGrid& grid,
-                cudaStream_t stream) {
-  switch (args.head_dim) {
-    case 64:
-      return launch_rows<kType, 64>(args, params, grid, stream);
-    case 80:
-      return launch_rows<kType, 80>(args, params, grid, stream);
-    case 96:
-      return launch_rows<kType, 96>(args, params, grid, stream);
-    case 128:
-      return launch_rows<kType, 128>(args, params, grid, stream);
-    case 256:
-      return launch_rows<kType, 256>(args, params, grid, stream);
-    default:
-      SPATE_CHECK(false, "no attention kernel for heads of {}", args.head_dim);
-  }
-}
-
 }  // namespace
 
 void launch_decode(const AttentionArgs& args, const AttentionParams& params, const AttentionGrid& grid,
@@ -289,14 +264,10 @@ void launch_decode(const AttentionArgs& args, const AttentionParams& params, con
   SPATE_CHECK(grid.decode_warps >= 1 && grid.decode_warps <= kMaxDecodeWarps &&
                   grid.decode_stages >= kMinDecodeStages && grid.decode_stages <= kMaxDecodeStages,
               "{} warps, {} stages", grid.decode_warps, grid.decode_stages);
-  switch (args.kv.type) {
-    case KvType::kF16:
-      return launch_dim<KvType::kF16>(args, params, grid, stream);
-    case KvType::kQ8_0:
-      return launch_dim<KvType::kQ8_0>(args, params, grid, stream);
-    case KvType::kFp8:
-      return launch_dim<KvType::kFp8>(args, params, grid, stream);
-  }
+  with_attention_kernel(args.kv.type, args.head_dim, [&]<KvType kType, int kDim>() {
+    if (grid.decode_rows <= 8) return launch_kernel<kType, kDim, 8>(args, params, grid, stream);
+    launch_kernel<kType, kDim, 16>(args, params, grid, stream);
+  });
 }
 
 }  // namespace spate::cuda

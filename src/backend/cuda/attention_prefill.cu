@@ -1,5 +1,6 @@
 // Attention of many query rows: tiles of 64 rows (tokens and their group's heads packed), keys and values through
 // shared memory in two stages, and nothing in global memory but the results (FlashAttention-2, Dao 2023).
+#include "backend/cuda/attention_dispatch.h"
 #include "backend/cuda/attention_merge.cuh"
 #include "backend/cuda/attention_tile.cuh"
 #include "backend/cuda/launch.h"
@@ -178,38 +179,13 @@ void launch_kernel(const AttentionArgs& args, const AttentionParams& params, con
              args.n_heads, args.n_kv_heads, kDim, kSharedBytes);
 }
 
-template <KvType kType>
-void launch_dim(const AttentionArgs& args, const AttentionParams& params, const AttentionGrid& grid,
-                cudaStream_t stream) {
-  switch (args.head_dim) {
-    case 64:
-      return launch_kernel<kType, 64>(args, params, grid, stream);
-    case 80:
-      return launch_kernel<kType, 80>(args, params, grid, stream);
-    case 96:
-      return launch_kernel<kType, 96>(args, params, grid, stream);
-    case 128:
-      return launch_kernel<kType, 128>(args, params, grid, stream);
-    case 256:
-      return launch_kernel<kType, 256>(args, params, grid, stream);
-    default:
-      SPATE_CHECK(false, "no attention kernel for heads of {}", args.head_dim);
-  }
-}
-
 }  // namespace
 
 void launch_prefill(const AttentionArgs& args, const AttentionParams& params, const AttentionGrid& grid,
                     cudaStream_t stream) {
   SPATE_CHECK(grid.prefill_rows == kPrefillTileRows, "tiles of {} rows", grid.prefill_rows);
-  switch (args.kv.type) {
-    case KvType::kF16:
-      return launch_dim<KvType::kF16>(args, params, grid, stream);
-    case KvType::kQ8_0:
-      return launch_dim<KvType::kQ8_0>(args, params, grid, stream);
-    case KvType::kFp8:
-      return launch_dim<KvType::kFp8>(args, params, grid, stream);
-  }
+  with_attention_kernel(args.kv.type, args.head_dim,
+                        [&]<KvType kType, int kDim>() { launch_kernel<kType, kDim>(args, params, grid, stream); });
 }
 
 }  // namespace spate::cuda
