@@ -1,5 +1,5 @@
-// Decode attention by clusters of CTAs (compute capability 9.0): what attention_decode.cu computes, planned by
-// attention_cluster_plan.h.
+// Decode attention by clusters of CTAs (compute capability 9.0): what attention_decode.cu computes elsewhere, planned
+// by attention_cluster_plan.h.
 //
 // Every warp reads pages of its own, keys and values each by a bulk copy into slots of its own, and waits for nobody
 // until it has read its last. Pieces of one item meet once: each warp leaves its result where its pages were, and after

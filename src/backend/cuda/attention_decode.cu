@@ -1,5 +1,6 @@
-// Attention of few query rows over long KV, at the speed of memory: one CTA reads each page of a KV head once for all
-// query heads of its group.
+// Attention of few query rows over long KV, at the speed of memory, for devices without bulk copies and clusters
+// (attention_cluster.cu), and with cuts that were asked for: one CTA reads each page of a KV head once for all query
+// heads of its group.
 //
 // The warps of a CTA take pages of an item in turn, each through a ring of its own that runs on across items: no warp
 // waits for another until an item ends. There the warps' results are added up, in their order, through shared memory.

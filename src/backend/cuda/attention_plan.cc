@@ -16,6 +16,9 @@ constexpr int kItemCost = 2;
 // find each other.
 constexpr int64_t kMinPartBytes = 192 * 1024;
 constexpr int kMinPrefillPartPages = 32;
+// CTAs of a cluster that decodes while there are so few items that SMs of their own would leave some idle, or would
+// differ in how many they have. Larger clusters cost time at their barriers, and more of it the more items there are.
+constexpr int kFewItemsCtas = 4;
 
 constexpr int ceil_div(int a, int b) {
   return (a + b - 1) / b;
@@ -144,12 +147,9 @@ bool AttentionGrid::covers(const AttentionGrid& plan) const {
 }
 
 AttentionPlanner::AttentionPlanner(const AttentionShape& shape, const DeviceProfile& profile, int max_seqs,
-                                   int max_step_tokens, int max_context, int n_clusters)
+                                   int max_step_tokens, int max_context, const ClusterRoom& room)
     : shape_(shape),
-      decode_(decode_geometry(shape.kv_type, shape.head_dim, profile.shared_bytes_per_block,
-                              profile.attention_decode_warps > 0
-                                  ? std::min(profile.attention_decode_warps, kMaxDecodeWarps)
-                                  : kMaxDecodeWarps)),
+      decode_(decode_geometry(shape.kv_type, shape.head_dim, profile.shared_bytes_per_block)),
       decode_ctas_(profile.n_sms),
       n_sms_(profile.n_sms),
       // An item counts its parts in 16 bits.
@@ -163,22 +163,35 @@ AttentionPlanner::AttentionPlanner(const AttentionShape& shape, const DeviceProf
   SPATE_CHECK(n_sms_ > 0 && max_seqs > 0 && max_step_tokens > 0 && max_context > 0, "{} SMs, {} sequences, {} tokens",
               n_sms_, max_seqs, max_step_tokens);
   // Cuts that do not depend on neighbours are the other kernel's.
-  if (const int ctas = profile.attention_cluster; ctas > 0 && split_pages_ == 0) {
-    decode_ = cluster_geometry(shape.kv_type, shape.head_dim, ctas, profile.shared_bytes_per_block,
-                               profile.attention_decode_warps > 0 ? profile.attention_decode_warps : kMaxClusterWarps);
-    clusters_ = {.ctas = ctas,
-                 .cta_warps = decode_.warps,
-                 .n_clusters = n_clusters > 0 ? n_clusters : estimated_clusters(n_sms_, ctas)};
-    decode_ctas_ = clusters_.n_clusters * ctas;
+  if (profile.has_clusters && split_pages_ == 0) {
+    const int forced = profile.attention_cluster;
+    few_ = make_clusters(forced > 0 ? forced : kFewItemsCtas, profile, room);
+    many_ = make_clusters(forced > 0 ? forced : 1, profile, room);
+    decode_ctas_ = 0;
     decodes_.reserve(max_seqs);
   }
   const int64_t pairs = int64_t{max_seqs} * shape.n_kv_heads;
   const int64_t decode_items = split_pages_ > 0 ? pairs * ceil_div(max_pages_, split_pages_)
-                               : has_clusters() ? pairs + max_split_parts(clusters_)
+                               : has_clusters() ? pairs + max_cluster_parts()
                                                 : pairs + decode_ctas_;
   const int64_t tiles = int64_t{max_step_tokens} * shape.group() / kPrefillTileRows + max_seqs;
   const int64_t prefill_items = tiles * shape.n_kv_heads + max_prefill_parts();
   work_bytes_ = items_offset() + (decode_items + prefill_items) * static_cast<int64_t>(sizeof(AttentionItem));
+}
+
+AttentionPlanner::Clusters AttentionPlanner::make_clusters(int ctas, const DeviceProfile& profile,
+                                                           const ClusterRoom& room) const {
+  const DecodeGeometry geometry =
+      cluster_geometry(shape_.kv_type, shape_.head_dim, ctas, profile.shared_bytes_per_block);
+  const bool known = ctas > 1 && room.clusters[ctas] > 0;
+  const int n_clusters = known ? room.clusters[ctas] : estimated_clusters(n_sms_, ctas);
+  return {.shape = {.ctas = ctas, .cta_warps = geometry.warps, .n_clusters = n_clusters}, .slots = geometry.stages};
+}
+
+// By what a graph knows, the number of items. Measured on an H200 with 560 tokens of context to a sequence, 2026-11-23
+// (docs/performance.md): 64 items want clusters of four, 256 and 512 CTAs of their own.
+const AttentionPlanner::Clusters& AttentionPlanner::clusters_for(int n_seqs) const {
+  return 2 * int64_t{n_seqs} * shape_.n_kv_heads < 3 * int64_t{n_sms_} ? few_ : many_;
 }
 
 int64_t AttentionPlanner::spans_offset() const {
@@ -186,7 +199,8 @@ int64_t AttentionPlanner::spans_offset() const {
 }
 
 int64_t AttentionPlanner::items_offset() const {
-  return spans_offset() + int64_t{clusters_.n_clusters} * clusters_.n_warps() * static_cast<int64_t>(sizeof(WarpSpan));
+  const auto n_spans = [](const ClusterShape& shape) { return int64_t{shape.n_clusters} * shape.n_warps(); };
+  return spans_offset() + std::max(n_spans(few_.shape), n_spans(many_.shape)) * static_cast<int64_t>(sizeof(WarpSpan));
 }
 
 // A share of KV is 2 n_sms-th of all, and only items over 3/2 of it are split: their parts are fewer than 5/3 as many.
@@ -198,10 +212,9 @@ AttentionScratchSize AttentionPlanner::scratch_size() const {
   // A CTA's share begins and ends at most one split item each.
   const int64_t pairs = int64_t{max_seqs_} * shape_.n_kv_heads;
   const int64_t parts = split_pages_ > 0 ? pairs * ceil_div(max_pages_, split_pages_)
-                        : has_clusters() ? max_split_parts(clusters_)
+                        : has_clusters() ? max_cluster_parts()
                                          : int64_t{2} * decode_ctas_;
-  const int64_t counters =
-      (split_pages_ > 0 ? pairs : std::min<int64_t>(parts, 2 * decode_ctas_)) + max_prefill_parts();
+  const int64_t counters = (split_pages_ > 0 ? pairs : parts) + max_prefill_parts();
   return {.decode_elems = parts * partial_elems(kDecodeTileRows, shape_.head_dim),
           .prefill_elems = max_prefill_parts() * partial_elems(kPrefillTileRows, shape_.head_dim),
           .n_counters = static_cast<int>(counters)};
@@ -217,10 +230,13 @@ AttentionWork AttentionPlanner::work_at(const std::byte* device_block) const {
 }
 
 AttentionPlanner::Planned AttentionPlanner::plan(std::span<const int32_t> q_start, std::span<const int32_t> kv_len,
-                                                 std::span<const int32_t> pages, std::span<std::byte> block) {
-  const int n_seqs = static_cast<int>(kv_len.size());
-  SPATE_CHECK(q_start.size() == kv_len.size() + 1 && n_seqs <= max_seqs_ && q_start[n_seqs] <= max_step_tokens_,
-              "{} sequences, {} query ranges", n_seqs, q_start.size());
+                                                 std::span<const int32_t> pages, std::span<std::byte> block,
+                                                 int n_seqs) {
+  const int n_real = static_cast<int>(kv_len.size());
+  if (n_seqs == 0) n_seqs = n_real;
+  SPATE_CHECK(q_start.size() == kv_len.size() + 1 && n_real <= n_seqs && n_seqs <= max_seqs_ &&
+                  q_start[n_real] <= max_step_tokens_,
+              "{} sequences, planned as {}, {} query ranges", n_real, n_seqs, q_start.size());
   SPATE_CHECK(static_cast<int64_t>(block.size()) >= work_bytes_, "{} bytes for a plan of up to {}", block.size(),
               work_bytes_);
   SPATE_CHECK(reinterpret_cast<uintptr_t>(block.data()) % alignof(AttentionItem) == 0,
@@ -231,7 +247,7 @@ AttentionPlanner::Planned AttentionPlanner::plan(std::span<const int32_t> q_star
                   .spans = reinterpret_cast<WarpSpan*>(block.data() + spans_offset()),
                   .items = reinterpret_cast<AttentionItem*>(block.data() + items_offset())};
   if (has_clusters()) {
-    plan_clusters(q_start, kv_len, pages, filling);
+    plan_clusters(q_start, kv_len, pages, clusters_for(n_seqs).shape, filling);
   } else {
     plan_decode(q_start, kv_len, filling);
   }
@@ -240,7 +256,7 @@ AttentionPlanner::Planned AttentionPlanner::plan(std::span<const int32_t> q_star
   *filling.n_prefill = filling.n_items - n_decode;
   AttentionGrid grid;
   if (filling.decode_rows > 0) {
-    grid = decode_launch();
+    grid = decode_launch(n_seqs);
     grid.decode_rows = filling.decode_rows <= 8 ? 8 : 16;
   }
   if (*filling.n_prefill > 0) {
@@ -250,16 +266,19 @@ AttentionPlanner::Planned AttentionPlanner::plan(std::span<const int32_t> q_star
   return {.grid = grid, .used_bytes = items_offset() + filling.n_items * static_cast<int64_t>(sizeof(AttentionItem))};
 }
 
-AttentionGrid AttentionPlanner::decode_launch() const {
-  return {.decode_ctas = decode_ctas_,
-          .decode_warps = decode_.warps,
-          .decode_stages = decode_.stages,
-          .decode_cluster = clusters_.ctas};
+AttentionGrid AttentionPlanner::decode_launch(int n_seqs) const {
+  if (!has_clusters())
+    return {.decode_ctas = decode_ctas_, .decode_warps = decode_.warps, .decode_stages = decode_.stages};
+  const auto& [shape, slots] = clusters_for(n_seqs);
+  return {.decode_ctas = shape.n_clusters * shape.ctas,
+          .decode_warps = shape.cta_warps,
+          .decode_stages = slots,
+          .decode_cluster = shape.ctas};
 }
 
 AttentionGrid AttentionPlanner::decode_grid(int n_seqs) const {
   if (is_decode(1)) {
-    AttentionGrid grid = decode_launch();
+    AttentionGrid grid = decode_launch(n_seqs);
     grid.decode_rows = shape_.group() <= 8 ? 8 : 16;
     return grid;
   }
@@ -348,8 +367,8 @@ void AttentionPlanner::plan_decode(std::span<const int32_t> q_start, std::span<c
 }
 
 void AttentionPlanner::plan_clusters(std::span<const int32_t> q_start, std::span<const int32_t> kv_len,
-                                     std::span<const int32_t> pages, Filling& filling) {
-  std::fill_n(filling.spans, clusters_.n_clusters * clusters_.n_warps(), WarpSpan{});
+                                     std::span<const int32_t> pages, const ClusterShape& clusters, Filling& filling) {
+  std::fill_n(filling.spans, clusters.n_clusters * clusters.n_warps(), WarpSpan{});
   decodes_.clear();
   for_decodes(q_start, kv_len, [&](int seq, int n_pages, int page_list) {
     decodes_.push_back({.seq = seq, .pages = n_pages, .page_list = page_list});
@@ -358,7 +377,7 @@ void AttentionPlanner::plan_clusters(std::span<const int32_t> q_start, std::span
   });
   if (!decodes_.empty()) {
     const int64_t page_bytes = kv_page_bytes(shape_.kv_type, 1, shape_.head_dim);
-    ClusterDealer dealer(clusters_, choose_cut(clusters_, decodes_, shape_.n_kv_heads, page_bytes));
+    ClusterDealer dealer(clusters, choose_cut(clusters, decodes_, shape_.n_kv_heads, page_bytes));
     for (const DecodeSequence& s : decodes_) {
       const int n_parts = dealer.parts_of(s.pages);
       for (int head = 0; head < shape_.n_kv_heads; ++head) {
@@ -376,14 +395,13 @@ void AttentionPlanner::plan_clusters(std::span<const int32_t> q_start, std::span
                                    .n_parts = 1,
                                    .first_partial = 0,
                                    .counter = 0};
-          filling.add_to_cluster(item, n_parts, clusters_, pages, dealer);
+          filling.add_to_cluster(item, n_parts, clusters, pages, dealer);
         }
         filling.join_parts(n_parts, &filling.n_decode_partials);
       }
     }
   }
-  std::fill_n(filling.cta_start, decode_ctas_, 0);
-  filling.cta_start[decode_ctas_] = filling.n_items;
+  filling.cta_start[0] = filling.n_items;
 }
 
 void AttentionPlanner::plan_prefill(std::span<const int32_t> q_start, std::span<const int32_t> kv_len,

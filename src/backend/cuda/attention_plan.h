@@ -7,12 +7,13 @@
 // fills the device; the part that ends last merges them, always in the order of the parts, so that results do not
 // depend on timing.
 //
-// Decode: a fixed grid of CTAs, each with an equal share of the bytes: the (sequence, KV head, page) space is laid out
-// in a line and cut into equal shares; a CTA's share is its list of items. Or, where the device has them, a fixed grid
-// of clusters of CTAs whose warps each have a share (attention_cluster_plan.h). Prefill: a CTA an item, the longest
-// first.
+// Decode, where the device has them: a fixed grid of clusters of CTAs whose warps each have a share
+// (attention_cluster_plan.h). Elsewhere, or with attention_split_pages, a fixed grid of CTAs, each with an equal share
+// of the bytes: the (sequence, KV head, page) space is laid out in a line and cut into equal shares; a CTA's share is
+// its list of items. Prefill: a CTA an item, the longest first.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -20,6 +21,7 @@
 
 #include "backend/cuda/attention_cluster_plan.h"
 #include "backend/cuda/attention_tiles.h"
+#include "backend/cuda/cluster_room.h"
 #include "backend/cuda/device_profile.h"
 #include "backend/cuda/kv_pool.h"
 
@@ -43,12 +45,11 @@ static_assert(sizeof(AttentionItem) == 48);
 
 // Device pointers into the block that AttentionPlanner::plan fills.
 struct AttentionWork {
-  // [decode_ctas + 1] decode CTA c works on items [cta_start[c], cta_start[c + 1]); with clusters only the last counts
-  const int32_t* cta_start;
+  const int32_t* cta_start;    // [decode_ctas + 1] decode CTA c works on items [cta_start[c], cta_start[c + 1])
   const int32_t* n_prefill;    // [1] prefill CTA i < n_prefill works on item cta_start[decode_ctas] + i
   const AttentionItem* items;  // decode's, then prefill's
   const WarpSpan* spans;       // [clusters, warps of a cluster]; null: no clusters
-  int decode_ctas;
+  int decode_ctas;             // 0: clusters, which work on items [0, cta_start[0])
 };
 
 // Memory of the parts' results, one per stream. Counters are zero before the first step, and after each.
@@ -85,10 +86,10 @@ struct AttentionShape {
 
 class AttentionPlanner {
  public:
-  // max_context: tokens of a sequence at most. n_clusters: how many of the profile's clusters the device runs at once;
-  // 0: by estimate. CHECKs that head_dim has kernels (64, 80, 96, 128, 256).
+  // max_context: tokens of a sequence at most. room: how many clusters the device runs at once; none: by estimate.
+  // CHECKs that head_dim has kernels (64, 80, 96, 128, 256).
   AttentionPlanner(const AttentionShape& shape, const DeviceProfile& profile, int max_seqs, int max_step_tokens,
-                   int max_context, int n_clusters = 0);
+                   int max_context, const ClusterRoom& room = {});
 
   // Worst cases, for allocation.
   int64_t work_bytes() const { return work_bytes_; }
@@ -103,11 +104,13 @@ class AttentionPlanner {
   };
 
   // Plans a step of S sequences: q_start[S + 1], kv_len[S], pages as in DeviceBatch: the page lists lie end to end and
-  // hold just the pages that cover kv_len. Fills block[work_bytes()], host memory, 16-byte aligned. Allocates nothing.
+  // hold just the pages that cover kv_len. Fills block[work_bytes()], host memory, 16-byte aligned. n_seqs: that a
+  // graph which may run the plan was captured for, at least S; 0: S. Allocates nothing.
   Planned plan(std::span<const int32_t> q_start, std::span<const int32_t> kv_len, std::span<const int32_t> pages,
-               std::span<std::byte> block);
+               std::span<std::byte> block, int n_seqs = 0);
 
-  // The grid to capture for steps of up to n_seqs sequences that bring one token each: covers every plan of such steps.
+  // The grid to capture for steps of up to n_seqs sequences that bring one token each: covers every plan for n_seqs of
+  // such steps.
   AttentionGrid decode_grid(int n_seqs) const;
 
  private:
@@ -118,17 +121,25 @@ class AttentionPlanner {
   int64_t spans_offset() const;
   int64_t items_offset() const;
   int max_prefill_parts() const;
-  bool has_clusters() const { return clusters_.ctas > 0; }
-  AttentionGrid decode_launch() const;
+  // Clusters of a size, and the slots of their warps.
+  struct Clusters {
+    ClusterShape shape;
+    int slots;
+  };
+  Clusters make_clusters(int ctas, const DeviceProfile& profile, const ClusterRoom& room) const;
+  bool has_clusters() const { return few_.shape.ctas > 0; }
+  const Clusters& clusters_for(int n_seqs) const;
+  int max_cluster_parts() const { return std::max(max_split_parts(few_.shape), max_split_parts(many_.shape)); }
+  AttentionGrid decode_launch(int n_seqs) const;
   void plan_decode(std::span<const int32_t> q_start, std::span<const int32_t> kv_len, Filling& filling) const;
   void plan_clusters(std::span<const int32_t> q_start, std::span<const int32_t> kv_len, std::span<const int32_t> pages,
-                     Filling& filling);
+                     const ClusterShape& clusters, Filling& filling);
   void plan_prefill(std::span<const int32_t> q_start, std::span<const int32_t> kv_len, Filling& filling) const;
 
   AttentionShape shape_;
-  ClusterShape clusters_{};  // no ctas: none
-  DecodeGeometry decode_;
-  int decode_ctas_;
+  Clusters few_{}, many_{};  // for few items and for many; no CTAs: none
+  DecodeGeometry decode_;    // without clusters
+  int decode_ctas_;          // without clusters
   int n_sms_, split_pages_;
   int max_seqs_, max_step_tokens_, max_pages_;  // max_pages_: of a sequence
   int64_t work_bytes_;

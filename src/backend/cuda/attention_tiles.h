@@ -42,13 +42,13 @@ SPATE_HD constexpr int decode_shared_bytes(KvType type, int head_dim, int rows, 
 struct DecodeGeometry {
   int warps, stages;
 };
-// As many warps as fit, then as many slots. warps: at most, at least 1.
-constexpr DecodeGeometry decode_geometry(KvType type, int head_dim, int shared_bytes_per_block, int warps) {
+// As many warps as fit, then as many slots.
+constexpr DecodeGeometry decode_geometry(KvType type, int head_dim, int shared_bytes_per_block) {
   const auto fits = [&](int n_warps, int stages) {
     return decode_shared_bytes(type, head_dim, 8, n_warps, stages) <= kDecodeSharedBudget &&
            decode_shared_bytes(type, head_dim, kDecodeTileRows, n_warps, stages) <= shared_bytes_per_block;
   };
-  DecodeGeometry geometry{.warps = warps, .stages = kMinDecodeStages};
+  DecodeGeometry geometry{.warps = kMaxDecodeWarps, .stages = kMinDecodeStages};
   while (geometry.warps > 1 && !fits(geometry.warps, geometry.stages)) --geometry.warps;
   while (geometry.stages < kMaxDecodeStages && fits(geometry.warps, geometry.stages + 1)) ++geometry.stages;
   return geometry;
@@ -81,15 +81,13 @@ SPATE_HD constexpr int cluster_shared_bytes(KvType type, int head_dim, int ctas,
   return warps * (cluster_warp_bytes(type, head_dim, slots) + kClusterNotesBytes + kMaxClusterSlots * 16) +
          ctas * warps * kClusterMergeBytes;
 }
-// As many warps as fit, then as many slots, a power of two; DecodeGeometry's stages are slots. warps: at most, at
-// least 1.
-constexpr DecodeGeometry cluster_geometry(KvType type, int head_dim, int ctas, int shared_bytes_per_block, int warps) {
+// As many warps as fit, then as many slots, a power of two; DecodeGeometry's stages are slots.
+constexpr DecodeGeometry cluster_geometry(KvType type, int head_dim, int ctas, int shared_bytes_per_block) {
   const auto fits = [&](int n_warps, int slots) {
     return n_warps * cluster_warp_bytes(type, head_dim, slots) <= kClusterSharedBudget &&
            cluster_shared_bytes(type, head_dim, ctas, n_warps, slots) <= shared_bytes_per_block;
   };
-  const int limit = cluster_warps_limit(type, head_dim);
-  DecodeGeometry geometry{.warps = warps < limit ? warps : limit, .stages = 1};
+  DecodeGeometry geometry{.warps = cluster_warps_limit(type, head_dim), .stages = 1};
   while (geometry.warps > 1 && !fits(geometry.warps, 1)) --geometry.warps;
   while (geometry.stages < kMaxClusterSlots && fits(geometry.warps, 2 * geometry.stages)) geometry.stages *= 2;
   return geometry;

@@ -43,7 +43,6 @@ constexpr Threshold kThresholds[] = {
     {"mma_warps_m", &DeviceProfile::mma_warps_m, 0, 16},
     {"mma_split_k", &DeviceProfile::mma_split_k, 0, 16},
     {"attention_split_pages", &DeviceProfile::attention_split_pages, 0, 1 << 20},
-    {"attention_decode_warps", &DeviceProfile::attention_decode_warps, 0, 12},
     {kAttentionCluster, &DeviceProfile::attention_cluster, 0, 8},
 };
 struct Switch {
@@ -141,7 +140,8 @@ DeviceProfile read_properties(int device) {
   profile.l2_bytes = properties.l2CacheSize;
   profile.shared_bytes_per_block = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
   profile.dependent_launch = built_for_capability_9(profile.capability);
-  if (built_for_capability_9(profile.capability)) {
+  profile.has_clusters = built_for_capability_9(profile.capability);
+  if (profile.has_clusters) {
     profile.stream_tokens = 8;
     profile.stream_int8_tokens = 1;
     profile.stream_decoded_tokens = 8;
@@ -185,7 +185,7 @@ Result<void> DeviceProfile::tune(std::string_view assignment) {
                       "capability 9.0",
                       assignment, name));
     if (key == kAttentionCluster && (value & (value - 1)) != 0)
-      return Error::usage(fmt::format("--tune {}: clusters have 1, 2, 4 or 8 CTAs (0: no clusters)", assignment));
+      return Error::usage(fmt::format("--tune {}: clusters have 1, 2, 4 or 8 CTAs (0: planned)", assignment));
     if (key == kStreamKSplit && value % 2 != 0)
       return Error::usage(fmt::format("--tune {}: 2 or 4 CTAs can share K (0: none)", assignment));
     if (key == kWideMinTokens && value > 0 && !has_wgmma(capability))

@@ -17,6 +17,7 @@ struct DeviceProfile {
   int64_t memory_bytes = 0;  // of the device
   int64_t l2_bytes = 0;
   int shared_bytes_per_block = 0;  // opt-in limit
+  bool has_clusters = false;       // and bulk copies, and this build code with them: from capability 9.0 on
 
   // Matrix products by tokens in the step (matmul_dispatch.cc).
   int stream_tokens = 0;          // up to here, at most 8, float16 by CTAs that stay (bulk copies: capability 9.0)
@@ -38,9 +39,8 @@ struct DeviceProfile {
   int mma_warps_m = 0;          // warps of a CTA that take different rows (1 to 8, of wgmma's 4 to 16); 0: by the table
   int mma_split_k = 0;          // CTAs that share K; 0: by the table
   // Attention.
-  int attention_split_pages = 0;   // pages of KV a work item takes at most; 0: planned from the load
-  int attention_decode_warps = 0;  // of a CTA, at most; 0: as many as have room for their pages
-  int attention_cluster = 0;  // CTAs of a cluster (1, 2, 4, 8: capability 9.0) that share decode's work; 0: no clusters
+  int attention_split_pages = 0;  // pages of KV a work item takes at most; 0: planned from the load
+  int attention_cluster = 0;      // CTAs of the clusters that decode, where there are any (1, 2, 4, 8); 0: planned
   // Long prefill multiplies in E4M3 (gemm_fp8.h), and with sums that stay in the tensor cores' own precision.
   bool prefill_fp8 = false;
   bool fp8_fast_sums = false;

@@ -67,11 +67,12 @@ Result<int64_t> available_device_bytes(const DeviceProfile& profile) {
 AttentionPlanner make_attention_planner(const ModelSpec& spec, const ExecutorLimits& limits, KvType kv_type,
                                         const DeviceProfile& profile) {
   const int64_t max_context = std::min<int64_t>(int64_t{limits.n_pages} * kPageTokens, std::numeric_limits<int>::max());
-  const int n_clusters =
-      profile.attention_cluster > 1 ? cluster_room(kClusterSharedBudget).clusters[profile.attention_cluster] : 0;
+  const ClusterRoom room = profile.has_clusters
+                               ? cluster_room(std::min(kClusterSharedBudget, profile.shared_bytes_per_block))
+                               : ClusterRoom{};
   return AttentionPlanner(
       {.n_heads = spec.n_heads, .n_kv_heads = spec.n_kv_heads, .head_dim = spec.head_dim, .kv_type = kv_type}, profile,
-      limits.max_seqs, limits.max_step_tokens, static_cast<int>(max_context), n_clusters);
+      limits.max_seqs, limits.max_step_tokens, static_cast<int>(max_context), room);
 }
 
 Result<MemoryPlan> plan_memory(const Model& model, const ExecutorLimits& limits, KvType kv_type,

@@ -139,7 +139,7 @@ FilledBlock fill_block(const StepBatch& batch, const StepLayout& layout, const S
 
   const std::span work = block.subspan(layout.attention, layout.pages - layout.attention);
   const std::span pages(at<int32_t>(block.data(), layout.pages), static_cast<size_t>((end - layout.pages) / 4));
-  const AttentionPlanner::Planned planned = planner.plan(batch.q_start, batch.kv_len, pages, work);
+  const AttentionPlanner::Planned planned = planner.plan(batch.q_start, batch.kv_len, pages, work, layout.shape.n_seqs);
   const int64_t head = layout.attention + planned.used_bytes;
   if (layout.pages - head <= kMaxGapBytes)
     return {.grid = planned.grid, .head_bytes = end, .tail_begin = end, .tail_end = end};

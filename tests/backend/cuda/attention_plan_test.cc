@@ -25,8 +25,11 @@ struct Sequence {
 
 class PlannedStep {
  public:
-  PlannedStep(const AttentionShape& shape, const DeviceProfile& profile, const std::vector<Sequence>& sequences)
+  // room: sequences that a graph which may run it was captured for; 0: as many as there are.
+  PlannedStep(const AttentionShape& shape, const DeviceProfile& profile, const std::vector<Sequence>& sequences,
+              int room = 0)
       : shape_(shape), sequences_(sequences) {
+    room = std::max(room, static_cast<int>(sequences.size()));
     int n_tokens = 0, context = 1;
     for (const Sequence& s : sequences) {
       q_start.push_back(n_tokens += s.n_q);
@@ -34,16 +37,16 @@ class PlannedStep {
       context = std::max(context, s.kv_len);
     }
     // Limits that just hold the step, so that a worst case that is too small shows.
-    AttentionPlanner planner(shape, profile, static_cast<int>(sequences.size()), n_tokens, context);
+    AttentionPlanner planner(shape, profile, room, n_tokens, context);
     block_.resize(planner.work_bytes() / sizeof(AttentionItem) + 1);
     const std::span bytes(reinterpret_cast<std::byte*>(block_.data()), static_cast<size_t>(planner.work_bytes()));
     pages.resize(page_list(static_cast<int>(sequences.size())));
     for (size_t i = 0; i < pages.size(); ++i) pages[i] = static_cast<int32_t>(7 * i + 3);
-    planned = planner.plan(q_start, kv_len, pages, bytes);
+    planned = planner.plan(q_start, kv_len, pages, bytes, room);
     work = planner.work_at(bytes.data());
     scratch = planner.scratch_size();
     work_bytes = planner.work_bytes();
-    decode_grid = planner.decode_grid(static_cast<int>(sequences.size()));
+    decode_grid = planner.decode_grid(room);
   }
 
   std::span<const AttentionItem> decode() const { return {work.items, size_t(work.cta_start[work.decode_ctas])}; }
@@ -254,7 +257,7 @@ TEST(AttentionPlan, SmallSharedMemory_MeansFewerWarps) {
   small.shared_bytes_per_block = 101376;  // 8.6, 8.9
   for (const KvType type : {KvType::kF16, KvType::kQ8_0, KvType::kFp8})
     for (const int dim : {64, 80, 96, 128, 256}) {
-      const DecodeGeometry geometry = decode_geometry(type, dim, small.shared_bytes_per_block, kMaxDecodeWarps);
+      const DecodeGeometry geometry = decode_geometry(type, dim, small.shared_bytes_per_block);
       EXPECT_GE(geometry.warps, 1);
       EXPECT_LE(decode_shared_bytes(type, dim, kDecodeTileRows, geometry.warps, geometry.stages),
                 small.shared_bytes_per_block);
@@ -265,7 +268,7 @@ TEST(AttentionPlan, SmallSharedMemory_MeansFewerWarps) {
 TEST(AttentionPlan, RingsOfADataCentreDevice_KeepEnoughInFlight) {
   for (const KvType type : {KvType::kF16, KvType::kQ8_0, KvType::kFp8})
     for (const int dim : {80, 96, 128, 256}) {
-      const DecodeGeometry geometry = decode_geometry(type, dim, h200().shared_bytes_per_block, kMaxDecodeWarps);
+      const DecodeGeometry geometry = decode_geometry(type, dim, h200().shared_bytes_per_block);
       EXPECT_GE(geometry.warps * (geometry.stages - 1) * plane_slot_bytes(type, dim), 42 * 1024) << dim;
     }
 }
@@ -278,12 +281,13 @@ class ClusterStep : public PlannedStep {
 
   static DeviceProfile with_clusters(int ctas) {
     DeviceProfile profile = h200();
+    profile.has_clusters = true;
     profile.attention_cluster = ctas;
     return profile;
   }
 
   int n_warps() const { return ctas_ * decode_grid.decode_warps; }
-  int n_clusters() const { return work.decode_ctas / ctas_; }
+  int n_clusters() const { return decode_grid.decode_ctas / ctas_; }
   std::span<const WarpSpan> of_cluster(int cluster) const {
     return {work.spans + cluster * n_warps(), static_cast<size_t>(n_warps())};
   }
@@ -425,6 +429,37 @@ TEST(AttentionClusters, LongContexts_AreSplitBetweenClusters) {
   std::vector<Sequence> uneven = decodes(40, 300);
   uneven.push_back({1, 30000});
   EXPECT_LT(ClusterStep(k8b, 4, uneven).imbalance(), 1.2);
+  EXPECT_LT(ClusterStep(k8b, 1, decodes(1, 65536)).imbalance(), 1.05);
+  EXPECT_LT(ClusterStep(k8b, 1, decodes(32, 4096)).imbalance(), 1.05);
+}
+
+TEST(AttentionClusters, ManyItems_ShareTheSmsEvenly) {
+  for (const int n_seqs : {32, 48, 64, 128}) {
+    const ClusterStep step(k8b, 1, decodes(n_seqs, 560));
+    EXPECT_LT(step.imbalance(), 1.1) << n_seqs;
+    for (const AttentionItem& item : step.decode()) EXPECT_EQ(item.n_parts, 1);
+  }
+}
+
+// Few items share their pages between several SMs; many have SMs enough without.
+TEST(AttentionClusters, PlannedSize_FollowsTheItems) {
+  const auto ctas = [](const AttentionShape& shape, int n_seqs) {
+    return PlannedStep(shape, ClusterStep::with_clusters(0), decodes(n_seqs, 560)).decode_grid.decode_cluster;
+  };
+  for (const int n_seqs : {1, 2, 8, 16, 24}) EXPECT_EQ(ctas(k8b, n_seqs), 4) << n_seqs;
+  for (const int n_seqs : {25, 32, 64, 256}) EXPECT_EQ(ctas(k8b, n_seqs), 1) << n_seqs;
+  EXPECT_EQ(ctas({.n_heads = 14, .n_kv_heads = 2, .head_dim = 64, .kv_type = KvType::kF16}, 64), 4);
+}
+
+// The clusters' size is the graph's, however few of its sequences there are.
+TEST(AttentionClusters, PlannedSize_IsThatOfTheGraph) {
+  const DeviceProfile profile = ClusterStep::with_clusters(0);
+  for (const int room : {1, 2, 8, 16, 24, 32, 48, 64, 128})
+    for (const int n_seqs : {1, room / 2 + 1, room}) {
+      const PlannedStep step(k8b, profile, decodes(n_seqs, 700), room);
+      step.check();
+      EXPECT_TRUE(step.decode_grid.covers(step.planned.grid)) << n_seqs << " sequences of " << room;
+    }
 }
 
 TEST(AttentionClusters, FixedSplits_AreTheOtherKernels) {
@@ -453,12 +488,13 @@ TEST(AttentionClusters, SharedMemory_HoldsSlotsAndResults) {
   for (const KvType type : {KvType::kF16, KvType::kQ8_0, KvType::kFp8})
     for (const int dim : {64, 80, 96, 128, 256})
       for (const int ctas : {1, 4, 8}) {
-        const DecodeGeometry geometry =
-            cluster_geometry(type, dim, ctas, h200().shared_bytes_per_block, kMaxClusterWarps);
-        EXPECT_LE(cluster_shared_bytes(type, dim, ctas, geometry.warps, geometry.stages),
-                  h200().shared_bytes_per_block);
-        EXPECT_GE(geometry.warps * geometry.stages * cluster_page_bytes(type, dim), 64 * 1024) << dim;
-        EXPECT_GE(cluster_warp_bytes(type, dim, geometry.stages), cluster_result_bytes(dim, kDecodeTileRows));
+        for (const int shared_bytes : {h200().shared_bytes_per_block, 101376}) {  // 9.0 and 12.0
+          const DecodeGeometry geometry = cluster_geometry(type, dim, ctas, shared_bytes);
+          EXPECT_GE(geometry.warps, 1);
+          EXPECT_LE(cluster_shared_bytes(type, dim, ctas, geometry.warps, geometry.stages), shared_bytes);
+          EXPECT_GE(geometry.warps * geometry.stages * cluster_page_bytes(type, dim), shared_bytes / 4) << dim;
+          EXPECT_GE(cluster_warp_bytes(type, dim, geometry.stages), cluster_result_bytes(dim, kDecodeTileRows));
+        }
       }
 }
 

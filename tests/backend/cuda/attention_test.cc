@@ -198,6 +198,10 @@ class AttentionTest : public ::testing::TestWithParam<std::tuple<KvType, int>> {
     use_clusters(std::get<1>(GetParam()));
   }
   void use_clusters(int ctas) {
+    if (ctas == 0) {
+      profile_.has_clusters = false;
+      return;
+    }
     const auto tuned = profile_.tune(fmt::format("attention_cluster={}", ctas));
     if (!tuned.ok()) GTEST_SKIP() << tuned.error().message;
   }
@@ -301,30 +305,26 @@ TEST_P(AttentionTest, FixedSplits_GiveASequenceTheSameBitsInAnyBatch) {
 // lanes share.
 TEST_P(AttentionTest, ClustersOfAnySize_MatchReference) {
   if (std::get<1>(GetParam()) == 0) GTEST_SKIP() << "of clusters";
-  for (const int ctas : {1, 2, 4, 8})
-    for (const int warps : {0, 3}) {
-      SCOPED_TRACE(fmt::format("clusters of {} CTAs, {} warps at most", ctas, warps));
-      use_clusters(ctas);
-      profile_.attention_decode_warps = warps;
-      std::vector<Sequence> many;
-      for (int s = 0; s < 300; ++s) many.push_back({1, 1 + s * 37 % 130});
-      if (warps > 0) {
-        AttentionCase short_ones(shape(4, 2, 64), many, 21, profile_);
-        short_ones.check(short_ones.run());
+  std::vector<Sequence> many;
+  for (int s = 0; s < profile_.n_sms * kMaxClusterWarps; ++s) many.push_back({1, 1 + s * 37 % 130});
+  for (const int ctas : {1, 2, 4, 8}) {
+    SCOPED_TRACE(fmt::format("clusters of {} CTAs", ctas));
+    use_clusters(ctas);
+    AttentionCase short_ones(shape(4, 2, 64), many, 21, profile_);
+    short_ones.check(short_ones.run());
+    for (const int dim : {64, 128, 256})
+      for (const int kv_len : {40, 70, 200, 300, 520, 1200}) {
+        AttentionCase alone(shape(6, 1, dim), {{1, kv_len}}, kv_len, profile_);
+        alone.check(alone.run());
+        if (HasFailure()) return;
       }
-      for (const int dim : {64, 128, 256})
-        for (const int kv_len : {40, 70, 200, 300, 520, 1200}) {
-          AttentionCase alone(shape(6, 1, dim), {{1, kv_len}}, kv_len, profile_);
-          alone.check(alone.run());
-          if (HasFailure()) return;
-        }
-      // Parts of one item in several clusters.
-      AttentionCase split(shape(4, 2, 128), {{1, 9000}, {2, 700}, {1, 5}}, 22, profile_);
-      const std::vector<uint16_t> once = split.run();
-      split.check(once);
-      EXPECT_EQ(once, split.run(false, 10));
-      if (HasFailure()) return;
-    }
+    // Parts of one item in several clusters.
+    AttentionCase split(shape(4, 2, 128), {{1, 9000}, {2, 700}, {1, 5}}, 22, profile_);
+    const std::vector<uint16_t> once = split.run();
+    split.check(once);
+    EXPECT_EQ(once, split.run(false, 10));
+    if (HasFailure()) return;
+  }
 }
 
 std::string name_of(const ::testing::TestParamInfo<std::tuple<KvType, int>>& info) {

@@ -108,18 +108,22 @@ TEST_P(CudaExecutorModels, EveryKvType_CloseToReference) {
 // Decode attention by clusters of CTAs, in replayed graphs, differs in rounding alone.
 TEST_P(CudaExecutorModels, AttentionClusters_CloseToNone) {
   const std::vector<int32_t> given = tokens(300, 8);
-  const auto score = [&](int ctas, int step_tokens) {
-    const auto executor =
-        make_executor(model_, kLimits, [&](CudaExecutorOptions& options) { options.profile.attention_cluster = ctas; });
+  const auto score = [&](bool clusters, int ctas, int step_tokens) {
+    const auto executor = make_executor(model_, kLimits, [&](CudaExecutorOptions& options) {
+      options.profile.has_clusters = clusters;
+      options.profile.attention_cluster = ctas;
+    });
     return executor == nullptr ? std::vector<float>()
                                : score_tokens(*executor, given, {.step_tokens = step_tokens}).next_logprob;
   };
   auto probed = probe_device(0);
   ASSERT_TRUE(probed.ok());
-  if (!probed->tune("attention_cluster=4").ok()) GTEST_SKIP() << "no clusters";
+  if (!probed->has_clusters) GTEST_SKIP() << "no clusters";
   for (const int step_tokens : {1, 3})
-    expect_close(score(4, step_tokens), score(0, step_tokens), closeness(step_tokens),
-                 fmt::format("{}, {} tokens a step, attention by clusters and not", GetParam().name, step_tokens));
+    for (const int ctas : {0, 1, 8})
+      expect_close(
+          score(true, ctas, step_tokens), score(false, 0, step_tokens), closeness(step_tokens),
+          fmt::format("{}, {} tokens a step, attention by clusters ({}) and not", GetParam().name, step_tokens, ctas));
 }
 
 // Norms folded into the products around them differ in rounding alone.
