@@ -159,7 +159,7 @@ class MatmulChain : public MatmulFixture, public ::testing::WithParamInterface<b
   }
 };
 INSTANTIATE_TEST_SUITE_P(Launches, MatmulChain, ::testing::Bool(),
-                         [](const auto& info) { return info.param ? "Dependent" : "Cooperative"; });
+                         [](const auto& test) { return test.param ? "Dependent" : "Cooperative"; });
 
 using enum QuantType;
 
