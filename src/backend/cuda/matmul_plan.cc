@@ -32,7 +32,7 @@ int shared_bytes(MmaTier tier, int n_tokens, int n_k_tiles, int warps_m) {
 // How a product is cut up. Measured on an H200 with Q4_K matrices of an 8B model, 2026-11-22
 // (docs/performance.md): matrices whose panels come many times round want CTAs of many rows, which read the activations
 // less often. The others want K shared out inside the CTA: a split between CTAs costs several microseconds, and pays
-// only where SMs would stand idle.
+// only where SMs would stand idle. The H200 itself now comes here with up to 8 tokens alone.
 struct Cut {
   int warps_m_log2;
   bool split_k;

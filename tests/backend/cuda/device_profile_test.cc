@@ -47,6 +47,7 @@ TEST(DeviceProfile, Tune_RefusesUnknownNamesAndValuesByName) {
   expect_refused("attention_cluster=4", "came with capability 9.0");
   expect_refused("stream_k_split=2", "came with capability 9.0");
   expect_refused("attention_cluster=9", "from 0 to 8");
+  expect_refused("wide_cluster=0", "from 1 to 8");
   EXPECT_EQ(profile.gemm_min_tokens, before.gemm_min_tokens);
   EXPECT_EQ(profile.graphs, before.graphs);
 }
