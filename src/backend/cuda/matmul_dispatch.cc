@@ -164,16 +164,22 @@ FoldedNorm from_token(FoldedNorm norm, int first, int n_cols) {
   return norm;
 }
 
-// A float16 copy of one part, then cuBLASLt.
-void run_gemm(const MatmulArgs& args, const PackedMatrix& part, const __half* x, float* y, int64_t y_stride, float beta,
-              int n_tokens, const MatmulWorkspace& workspace, const DeviceProfile& profile, cudaStream_t stream) {
-  const int n_k_tiles = padded_cols(part.n_cols) / kTileCols;
+int64_t decoded_elems(const PackedMatrix& matrix) {
+  return int64_t{n_panels(matrix)} * kTileRows * padded_cols(matrix.n_cols);
+}
+
+void decode(const PackedMatrix& part, __half* to, const DeviceProfile& profile, cudaStream_t stream) {
   SPATE_CUDA(type_kernels(part.type).decode(
-                 part.tiles, part.row_factors, 0, n_panels(part), n_k_tiles, workspace.decoded,
+                 part.tiles, part.row_factors, 0, n_panels(part), padded_cols(part.n_cols) / kTileCols, to,
                  {.grid = {}, .block = {}, .stream = stream, .dependent = profile.dependent_launch}),
              "decoding {} x {} weights of {}", part.n_rows, part.n_cols, quant_name(part.type));
+}
+
+// Of a part that has been decoded.
+void run_gemm(const MatmulArgs& args, const PackedMatrix& part, const __half* decoded, const __half* x, float* y,
+              int64_t y_stride, float beta, int n_tokens, const MatmulWorkspace& workspace, cudaStream_t stream) {
   workspace.gemm->run({.x = x,
-                       .w = workspace.decoded,
+                       .w = decoded,
                        .y = y,
                        .n_tokens = n_tokens,
                        .n_rows = part.n_rows,
@@ -193,32 +199,40 @@ void swiglu(const MatmulArgs& args, int first_token, int n_tokens, const MatmulW
              "SwiGLU of {} tokens by {}", n_tokens, d_ff);
 }
 
-void run_decoded(const MatmulArgs& args, int n_tokens, const MatmulWorkspace& workspace, const DeviceProfile& profile,
-                 cudaStream_t stream) {
-  const int x_stride = padded_cols(args.parts[0].n_cols);
-  if (args.epilogue != Epilogue::kSwiGlu) {
-    int column = 0;
-    for (int i = 0; i < args.n_parts; ++i) {
-      run_gemm(args, args.parts[i], args.x, args.y + column, args.y_stride,
-               args.epilogue == Epilogue::kAdd ? 1.0f : 0.0f, n_tokens, workspace, profile, stream);
-      column += args.parts[i].n_rows;
-    }
-    return;
-  }
-  const int d_ff = args.parts[0].n_rows;
+// Gate and up, some of the tokens at a time. Where there is room for both matrices they are decoded once for all.
+void run_decoded_swiglu(const MatmulArgs& args, int n_tokens, const MatmulWorkspace& workspace,
+                        const DeviceProfile& profile, cudaStream_t stream) {
+  const int d_ff = args.parts[0].n_rows, x_stride = padded_cols(args.parts[0].n_cols);
+  const int64_t gate_elems = decoded_elems(args.parts[0]);
+  const bool both = gate_elems + decoded_elems(args.parts[1]) <= workspace.decoded_elems;
   for (int first = 0; first < n_tokens; first += kGemmSwigluTokens) {
     const int n = std::min(kGemmSwigluTokens, n_tokens - first);
-    for (int i = 0; i < 2; ++i)
-      run_gemm(args, args.parts[i], args.x + int64_t{first} * x_stride, workspace.gate_up + i * d_ff, int64_t{2} * d_ff,
-               0.0f, n, workspace, profile, stream);
+    for (int i = 0; i < 2; ++i) {
+      __half* decoded = workspace.decoded + (both && i == 1 ? gate_elems : 0);
+      if (first == 0 || !both) decode(args.parts[i], decoded, profile, stream);
+      run_gemm(args, args.parts[i], decoded, args.x + int64_t{first} * x_stride, workspace.gate_up + i * d_ff,
+               int64_t{2} * d_ff, 0.0f, n, workspace, stream);
+    }
     swiglu(args, first, n, workspace, profile, stream);
   }
 }
 
+void run_decoded(const MatmulArgs& args, int n_tokens, const MatmulWorkspace& workspace, const DeviceProfile& profile,
+                 cudaStream_t stream) {
+  if (args.epilogue == Epilogue::kSwiGlu) return run_decoded_swiglu(args, n_tokens, workspace, profile, stream);
+  int column = 0;
+  for (int i = 0; i < args.n_parts; ++i) {
+    const PackedMatrix& part = args.parts[i];
+    decode(part, workspace.decoded, profile, stream);
+    run_gemm(args, part, workspace.decoded, args.x, args.y + column, args.y_stride,
+             args.epilogue == Epilogue::kAdd ? 1.0f : 0.0f, n_tokens, workspace, stream);
+    column += part.n_rows;
+  }
+}
+
 bool fits_decoded(const MatmulArgs& args, const MatmulWorkspace& workspace) {
-  return std::all_of(args.parts, args.parts + args.n_parts, [&](const PackedMatrix& part) {
-    return int64_t{n_panels(part)} * kTileRows * padded_cols(part.n_cols) <= workspace.decoded_elems;
-  });
+  return std::all_of(args.parts, args.parts + args.n_parts,
+                     [&](const PackedMatrix& part) { return decoded_elems(part) <= workspace.decoded_elems; });
 }
 
 }  // namespace

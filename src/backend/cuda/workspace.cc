@@ -41,7 +41,7 @@ MatmulDemand matmul_demand(const ModelSpec& spec, const ExecutorLimits& limits) 
   return {.max_tokens = limits.max_step_tokens,
           // The LM head is not among them: it has few rows to multiply.
           .decoded_elems = std::max({elems(spec.q_dim(), spec.d_model), elems(spec.kv_dim(), spec.d_model),
-                                     elems(spec.d_model, spec.q_dim()), elems(spec.d_ff, spec.d_model)}),
+                                     elems(spec.d_model, spec.q_dim()), 2 * elems(spec.d_ff, spec.d_model)}),
           .max_slots = std::max({panels(spec.q_dim()) + 2 * panels(spec.kv_dim()), panels(spec.d_model),
                                  2 * panels(spec.d_ff), panels(spec.vocab_size)}),
           .d_ff = spec.d_ff,
