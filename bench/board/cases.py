@@ -5,7 +5,7 @@ PARTS = ("decode", "prefill", "serving", "start", "cpu")
 
 GENERATE = 128  # tokens of an answer, in decode and serving
 PROMPT = 512  # tokens of context before decode, and of a request's prompt
-STEP_TOKENS = 2048  # of a step of prefill at most, as `spate serve` has them on a GPU
+STEP_TOKENS = 4096  # of a step of prefill at most, as `spate serve` has them on a GPU
 CPU_GENERATE = 32
 CPU_THREADS = 2  # as the peers had
 SLOTS = 64

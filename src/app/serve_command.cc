@@ -28,7 +28,7 @@ namespace spate::app {
 
 namespace {
 
-constexpr int kGpuStepTokens = 2048, kCpuStepTokens = 512;
+constexpr int kGpuStepTokens = 4096, kCpuStepTokens = 512;
 
 // Every connection is a file. The soft limit is low for the sake of old programs that use select().
 void raise_file_limit() {

@@ -93,7 +93,7 @@ void add_capacity_options(CLI::App& parser, ServeOptions& options) {
                       "tokens that the KV cache holds, of all requests; default: what is left of a GPU's memory, or "
                       "what fits in a quarter of this machine's"));
   in_group(add_number(parser, "--step-tokens", options.step_tokens, 1, 65536,
-                      "tokens of a step at most; default 2048 on a GPU, 512 on the CPU"));
+                      "tokens of a step at most; default 4096 on a GPU, 512 on the CPU"));
   in_group(
       add_number(parser, "--max-decode-stretch", options.max_decode_stretch, 0, 1000,
                  fmt::format("how many times as long as a step of decodes alone one may take that reads prompts too; "

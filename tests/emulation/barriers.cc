@@ -164,16 +164,6 @@ uint32_t load_acquire(uint32_t address) {
   return load<uint32_t>(address);
 }
 
-void arrive_at_grid(uint32_t* count) {
-  ++*count;
-  ++machine.events;
-}
-
-uint32_t arrived_at_grid(const uint32_t* count) {
-  wait_as(Wait::kSpin, "ld.acquire.gpu");
-  return *count;
-}
-
 // --- clusters and grids
 
 uint32_t cluster_ctarank() {

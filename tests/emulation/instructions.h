@@ -49,8 +49,6 @@ void store(uint32_t address, T v) {
 }
 void store_release(uint32_t address, uint32_t value);
 uint32_t load_acquire(uint32_t address);
-void arrive_at_grid(uint32_t* count);
-uint32_t arrived_at_grid(const uint32_t* count);
 
 // --- mbarriers
 void mbarrier_init(uint32_t barrier, uint32_t n_arrivals);

@@ -34,8 +34,6 @@ INSTRUCTIONS = [(re.compile(pattern), code) for pattern, code in (
     (r"mbarrier\.try_wait\.parity", "emu::mbarrier_wait({0}, {1})"),
     (r"^st\.release\.cta\.shared::cta\.u32", "emu::store_release({0}, {1})"),
     (r"^ld\.acquire\.cta\.shared::cta\.u32", "{0} = emu::load_acquire({1})"),
-    (r"^red\.release\.gpu\.global\.add\.u32", "emu::arrive_at_grid({0})"),
-    (r"^ld\.acquire\.gpu\.global\.u32", "{0} = emu::arrived_at_grid({1})"),
     (r"^st\.release\.cluster\.shared::cta\.u32", "emu::store_release({0}, {1})"),
     (r"^ld\.acquire\.cluster\.shared::cluster\.u32", "{0} = emu::load_acquire({1})"),
     (r"^st\.async\.weak\.shared::cluster\.mbarrier::complete_tx::bytes\.f32", "emu::store_async({0}, {1}, {2})"),

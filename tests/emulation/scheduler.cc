@@ -165,7 +165,7 @@ void check_ended_cta(Cta& cta, bool dependent) {
     complain("a CTA of a dependent kernel never waited for its predecessor");
 }
 
-// --- clusters; a cooperative grid runs as one
+// --- clusters
 
 // Lanes go on in turn, from a lane drawn anew: in most calls for a few rounds, so that warps drift apart by little or
 // by much; in the others for as long as any can.
@@ -220,7 +220,6 @@ LaunchAttributes attributes_of(const cudaLaunchConfig_t& config) {
     const cudaLaunchAttribute& a = config.attrs[i];
     if (a.id == cudaLaunchAttributeClusterDimension)
       found.cluster = dim3(a.val.clusterDim.x, a.val.clusterDim.y, a.val.clusterDim.z);
-    if (a.id == cudaLaunchAttributeCooperative && a.val.cooperative != 0) found.cluster = config.gridDim;
     if (a.id == cudaLaunchAttributeProgrammaticStreamSerialization)
       found.dependent = a.val.programmaticStreamSerializationAllowed != 0;
   }

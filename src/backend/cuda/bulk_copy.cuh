@@ -65,17 +65,6 @@ __device__ __forceinline__ uint32_t load_acquire(uint32_t address) {
   return value;
 }
 
-// A count in global memory at which CTAs meet: what a thread has seen and written before it arrives, whoever sees the
-// count sees.
-__device__ __forceinline__ void arrive_at_grid(uint32_t* count) {
-  asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(count) : "memory");
-}
-__device__ __forceinline__ uint32_t arrived_at_grid(const uint32_t* count) {
-  uint32_t value;
-  asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(count) : "memory");
-  return value;
-}
-
 // One thread: arrives at the barrier, which then waits for n_bytes besides.
 __device__ __forceinline__ void barrier_expect(uint32_t barrier, int n_bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(n_bytes) : "memory");

@@ -28,7 +28,6 @@ struct DeviceProfile {
   bool stream_x_by_tile = false;       // their warps wait for activations tile by tile
   int stream_int8_tokens = 0;  // up to here, at most 1, quantised types by such CTAs as int8 (matmul_stream_int8.h)
   int stream_int8_warps = 16;  // that multiply in such a CTA, at most
-  bool chain = false;          // one token's products between two attentions in one kernel (matmul_chain.h)
   int wide_min_tokens = 0;     // from here on by matmul_wide.cuh (wgmma: capability 9.0 alone); 0: never
   int wide_cluster = 8;        // there, CTAs of a cluster that share K, at most
   int gemm_min_tokens = 256;   // from here on: decoded once, then cuBLASLt

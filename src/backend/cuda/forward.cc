@@ -92,15 +92,13 @@ struct LayerPass {
             .next = next(kAttention, attn_norm_after)};
   }
 
-  void attention_input() const {
+  void attention_layer(const AttentionGrid& grid) const {
     const bool normalises = is_first || !folds;
     if (normalises) normalise(kAttention);
     product(qkv(normalises));
-  }
-
-  void attention_layer(const AttentionGrid& grid) const {
     rotate_and_store();
     attend(grid);
+    product(attention_output());
   }
 
   void rotate_and_store() const {
@@ -140,21 +138,12 @@ struct LayerPass {
               grid, context.stream);
   }
 
-  void feed_forward() const {
+  void feed_forward_layer() const {
     if (!folds) normalise(kFeedForward);
     product(gate_up());
     product(down());
   }
 };
-
-// The products from this layer's attention to the next one's (null: there is none); false: there is no chain for them.
-bool chain_products(const LayerPass& pass, const LayerPass* next) {
-  if (pass.n_tokens != 1 || !pass.folds) return false;
-  MatmulArgs products[] = {pass.attention_output(), pass.gate_up(), pass.down(), {}};
-  size_t n = 3;
-  if (next != nullptr) products[n++] = next->qkv(false);
-  return matmul_chain({products, n}, pass.context.workspace.matmul, pass.context.profile, pass.context.stream);
-}
 
 }  // namespace
 
@@ -169,29 +158,16 @@ void run_layers(const ForwardContext& context, int n_tokens, const AttentionGrid
          .dependent_launch = context.profile.dependent_launch},
         n_tokens, context.stream);
   const std::vector<CudaLayer>& layers = context.weights.layers;
-  const auto pass_of = [&](size_t i) {
-    return LayerPass{.context = context,
-                     .layer = layers[i],
-                     .kv = context.kv[i],
-                     .n_tokens = n_tokens,
-                     .is_first = i == 0,
-                     .attn_norm_after = i + 1 < layers.size() ? layers[i + 1].attn_norm : nullptr,
-                     .folds = can_fold_norm(n_tokens, context.profile)};
-  };
-  bool has_input = false;  // queries, keys and values are there
   for (size_t i = 0; i < layers.size(); ++i) {
-    const LayerPass pass = pass_of(i);
-    if (!has_input) pass.attention_input();
+    const LayerPass pass{.context = context,
+                         .layer = layers[i],
+                         .kv = context.kv[i],
+                         .n_tokens = n_tokens,
+                         .is_first = i == 0,
+                         .attn_norm_after = i + 1 < layers.size() ? layers[i + 1].attn_norm : nullptr,
+                         .folds = can_fold_norm(n_tokens, context.profile)};
     pass.attention_layer(grid);
-    if (i + 1 < layers.size()) {
-      const LayerPass after = pass_of(i + 1);
-      has_input = chain_products(pass, &after);
-      if (has_input) continue;
-    } else if (chain_products(pass, nullptr)) {
-      continue;
-    }
-    pass.product(pass.attention_output());
-    pass.feed_forward();
+    pass.feed_forward_layer();
   }
 }
 

@@ -40,9 +40,6 @@ struct Launch {
   cudaStream_t stream = nullptr;
   bool dependent = false;  // DeviceProfile::dependent_launch
   int cluster_z = 1;       // CTAs of a thread block cluster, neighbours along z; divides grid.z
-  // CTAs wait for one another, so all of them have to be resident at once: no more than fit. A dependent launch cannot
-  // be a cooperative one, and relies on nothing else being on the device that waits for them.
-  bool all_at_once = false;
 };
 
 // Dynamic shared memory that a CTA gets without asking: of 48 KB, what static memory can be counted on to leave.
@@ -60,7 +57,7 @@ template <typename... Params, typename... Args>
     const cudaError_t code = allow_shared_bytes(reinterpret_cast<const void*>(kernel), how.shared_bytes);
     if (code != cudaSuccess) return code;
   }
-  cudaLaunchAttribute attributes[3]{};
+  cudaLaunchAttribute attributes[2]{};
   unsigned n_attributes = 0;
   if (how.dependent) {
     cudaLaunchAttribute& attribute = attributes[n_attributes++];
@@ -71,11 +68,6 @@ template <typename... Params, typename... Args>
     cudaLaunchAttribute& attribute = attributes[n_attributes++];
     attribute.id = cudaLaunchAttributeClusterDimension;
     attribute.val.clusterDim = {1, 1, static_cast<unsigned>(how.cluster_z)};
-  }
-  if (how.all_at_once && !how.dependent) {
-    cudaLaunchAttribute& attribute = attributes[n_attributes++];
-    attribute.id = cudaLaunchAttributeCooperative;
-    attribute.val.cooperative = 1;
   }
   cudaLaunchConfig_t config{};
   config.gridDim = how.grid;

@@ -10,7 +10,6 @@
 #include <cstdint>
 #include <cuda_fp16.h>
 #include <cuda_runtime_api.h>
-#include <span>
 #include <vector>
 
 #include "backend/cuda/activations.h"
@@ -102,16 +101,13 @@ struct Fp8Workspace {
   int max_tokens = 0;
 };
 
-inline constexpr int kChainArrivals = 3;
-
 // Memory that products share; one per stream.
 struct MatmulWorkspace {
   float* partials = nullptr;  // [partial_elems] sums of CTAs that share K
   int64_t partial_elems = 0;
   uint32_t* counters = nullptr;  // [n_counters] zero between products
   int n_counters = 0;
-  uint32_t* arrivals = nullptr;  // [kChainArrivals] zero at first, the chains' own (matmul_chain.h)
-  float* gate_up = nullptr;      // [gate_up_elems] gate and up of a SwiGLU that is not fused; products in FP8
+  float* gate_up = nullptr;  // [gate_up_elems] gate and up of a SwiGLU that is not fused; products in FP8
   int64_t gate_up_elems = 0;
   __half* decoded = nullptr;  // [decoded_elems] a decoded matrix, for long prefill; a larger one takes the other way
   int64_t decoded_elems = 0;
@@ -139,10 +135,5 @@ MatmulWorkspaceSize matmul_workspace_size(const MatmulDemand& demand, const Devi
 // Launches the product for n_tokens rows of x. May be captured into a graph; allocates nothing.
 void matmul(const MatmulArgs& args, int n_tokens, const MatmulWorkspace& workspace, const DeviceProfile& profile,
             cudaStream_t stream);
-
-// Products of one token, each of which may read what those before it wrote, in one kernel (matmul_chain.h). False, and
-// nothing is launched: these types or shapes, or this device, have none.
-bool matmul_chain(std::span<const MatmulArgs> products, const MatmulWorkspace& workspace, const DeviceProfile& profile,
-                  cudaStream_t stream);
 
 }  // namespace spate::cuda

@@ -151,20 +151,10 @@ void find_places(StreamShape& shape, const StreamWork& work, int slots_per_group
   shape.places_log2 = std::bit_width(static_cast<unsigned>(places - 1));
 }
 
-}  // namespace
-
-void cut_segments(StreamShape& shape, int n_chunks, int most_panels) {
-  const StreamWork work{.slots = most_panels, .most_chunks = n_chunks, .least_chunks = n_chunks};
-  choose_segments(shape, work);
-  find_places(shape, work, 1);
-}
-
 int stream_shared_bytes(const DeviceProfile& profile) {
   constexpr int kStaticBytes = 1024;  // at most, of these kernels' own
   return profile.shared_bytes_per_block - kStaticBytes;
 }
-
-namespace {
 
 // What plans of CTAs that stay differ in.
 struct StreamWay {
@@ -225,7 +215,7 @@ StreamPlan plan_stream(const MmaShape& shape, int tile_bytes, bool two_types, co
   };
   const StreamPlan whole = fit(0, profile.n_sms);
   const int split = profile.stream_k_split;
-  if (split == 0 || room.clusters[split] == 0 || split > shape.n_k_tiles) return whole;
+  if (split == 0 || two_types || room.clusters[split] == 0 || split > shape.n_k_tiles) return whole;
   if (!profile.stream_k_split_always && whole.shape.n_warps >= std::min(kEnoughWarps, most_warps)) return whole;
   const StreamPlan shared = fit(std::bit_width(static_cast<unsigned>(split)) - 1, room.clusters[split]);
   return shared.n_ctas > 0 ? shared : whole;

@@ -50,13 +50,6 @@ StreamPlan plan_stream(const MmaShape& shape, int tile_bytes, bool two_types, co
 // The same of matmul_stream_int8.h.
 StreamPlan plan_stream_int8(const MmaShape& shape, int tile_bytes, bool two_types, const DeviceProfile& profile);
 
-// What a CTA of these kernels may take of an SM's shared memory, besides its static part.
-int stream_shared_bytes(const DeviceProfile& profile);
-
-// The segments into which K is cut, of n_chunks, for CTAs of shape.n_warps of which one has most_panels panels at most;
-// and the places for their sums.
-void cut_segments(StreamShape& shape, int n_chunks, int most_panels);
-
 // What a product by matmul_wide.cuh is of, besides its shape.
 struct WideTypes {
   int first_slots;  // panels of the first type; all of them where it is the only one

@@ -12,21 +12,23 @@ namespace spate::cuda {
 #if SPATE_HAS_BULK_COPY
 
 // Halves of a float16 tile.
+template <bool splits>
 struct HalfTileChunks {
   static constexpr int kStageBytes = HalfTile::kBytes / kHalfTileChunks, kPerTile = kHalfTileChunks;
-  static constexpr bool kSplits = true;
+  static constexpr bool kSplits = splits;
   __device__ static constexpr int bytes(const MatmulPart&) { return kStageBytes; }
 };
 
 // The activations' way to shared memory, where they lie as ActivationCopy lays them out, and who waits for what of
 // them: everybody for all, or a warp for each tile that it multiplies.
+template <bool kByTile>
 class Float16Arrival {
  public:
   // All threads, before the predecessor's end.
-  __device__ Float16Arrival(const MmaParams& p, const KShare& k, int tokens_log2, uint32_t to)
-      : p_(p), k_(k), tokens_log2_(tokens_log2), to_(to) {
-    if (!p.stream.x_by_tile) return;
-    barriers_ = to + float16_bytes(KShare::most(p.n_k_tiles, p.stream.cluster_log2), tokens_log2);
+  __device__ Float16Arrival(const MmaParams& p, const ClusterPlace& cluster, int tokens_log2, uint32_t to)
+      : p_(p), k_(cluster.k_share(p)), tokens_log2_(tokens_log2), to_(to) {
+    if (!kByTile) return;
+    barriers_ = to + float16_bytes(KShare::most(p.n_k_tiles, cluster.log2), tokens_log2);
     for (int i = threadIdx.x; i < k.n; i += blockDim.x) {
       barrier_init(barriers_ + 8 * i, 32 << tokens_log2);
       publish_barriers();
@@ -41,7 +43,7 @@ class Float16Arrival {
                               .tokens_log2 = tokens_log2_,
                               .n_tokens = p_.n_tokens,
                               .n_warps = p_.stream.n_warps};
-    if (barriers_ == 0) {
+    if (!kByTile) {
       copy.tiles(k_.first, k_.n, to_);
       commit_copies();
       wait_for_copies<0>();
@@ -63,7 +65,7 @@ class Float16Arrival {
 
   // Of a tile of the CTA's.
   __device__ __forceinline__ void wait(int tile) const {
-    if (barriers_ != 0) barrier_wait(barriers_ + 8 * tile, 0);
+    if (kByTile) barrier_wait(barriers_ + 8 * tile, 0);
   }
 
  private:
@@ -74,11 +76,11 @@ class Float16Arrival {
 };
 
 // The activations of a CTA and products of a type's weights with them.
-template <class Tile>
+template <class Tile, bool kByTile>
 struct Float16Rows {
   using Sums = spate::cuda::Sums<1, 1>;
 
-  const Float16Arrival& arrival;
+  const Float16Arrival<kByTile>& arrival;
   ActivationAddress x;
   int tokens_log2;
 
@@ -123,31 +125,44 @@ struct Float16Rows {
 
 #endif  // SPATE_HAS_BULK_COPY
 
-template <class Tile, class SecondTile>
+// kSplits: CTAs of a cluster share K; kByTile: activations are waited for tile by tile.
+template <class Tile, class SecondTile, bool kSplits, bool kByTile>
 __global__ void __launch_bounds__(32 * (max_stream_warps(Tile::kBytes, !std::is_same_v<Tile, SecondTile>) + kFinishers),
                                   1) matmul_stream_kernel(const __grid_constant__ MmaParams p) {
 #if SPATE_HAS_BULK_COPY
   extern __shared__ __align__(128) std::byte shared[];
   release_successor();
-  using Chunks = std::conditional_t<std::is_same_v<Tile, HalfTile>, HalfTileChunks, TileChunks<Tile, SecondTile, true>>;
+  using Chunks = std::conditional_t<std::is_same_v<Tile, HalfTile>, HalfTileChunks<kSplits>,
+                                    TileChunks<Tile, SecondTile, kSplits>>;
   const int tokens_log2 = shared_tokens_log2(1, p.n_tokens);
-  const int most_tiles = KShare::most(p.n_k_tiles, p.stream.cluster_log2);
+  const ClusterPlace cluster = ClusterPlace::of<Chunks>(p);
+  const int most_tiles = KShare::most(p.n_k_tiles, cluster.log2);
   const StreamLayout at =
       StreamLayout::of(p.stream, float16_stream(most_tiles, tokens_log2, Chunks::kStageBytes), tokens_log2);
   const uint32_t base = shared_address(shared);
-  const Float16Arrival arrival(p, ClusterPlace::of<Chunks>(p).k_share(p), tokens_log2, base);
+  const Float16Arrival<kByTile> arrival(p, cluster, tokens_log2, base);
   const ActivationAddress x(base, 0, tokens_log2);
-  run_streaming<Chunks>(p, at, tokens_log2, shared, Float16Rows<Tile>{arrival, x, tokens_log2},
-                        Float16Rows<SecondTile>{arrival, x, tokens_log2},
-                        [&](int warp) { arrival.copy<Chunks::kPerTile>(warp); });
+  run_streaming<Chunks>(p, at, tokens_log2, shared, Float16Rows<Tile, kByTile>{arrival, x, tokens_log2},
+                        Float16Rows<SecondTile, kByTile>{arrival, x, tokens_log2},
+                        [&](int warp) { arrival.template copy<Chunks::kPerTile>(warp); });
 #endif
+}
+
+template <QuantType type, QuantType second, bool kByTile>
+cudaError_t launch_stream_by(const MmaParams& params, const Launch& how) {
+  using Tile = typename TileFormat<type>::Packed;
+  using SecondTile = typename TileFormat<second>::Packed;
+  if constexpr (type == second) {
+    if (params.stream.cluster_log2 > 0)
+      return launch(how, matmul_stream_kernel<Tile, SecondTile, true, kByTile>, params);
+  }
+  return launch(how, matmul_stream_kernel<Tile, SecondTile, false, kByTile>, params);
 }
 
 template <QuantType type, QuantType second = type>
 cudaError_t launch_stream(const MmaParams& params, const Launch& how) {
-  using Tile = typename TileFormat<type>::Packed;
-  using SecondTile = typename TileFormat<second>::Packed;
-  return launch(how, matmul_stream_kernel<Tile, SecondTile>, params);
+  return (params.stream.x_by_tile ? launch_stream_by<type, second, true>
+                                  : launch_stream_by<type, second, false>)(params, how);
 }
 
 #endif  // __CUDACC__

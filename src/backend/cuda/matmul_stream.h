@@ -70,12 +70,8 @@ struct StreamLayout {
     at.sums = at.ring + shape.n_warps * at.ring_of_warp;
     at.barriers =
         at.sums + ((shape.n_segments * kTileRows * 4) << (shape.cluster_log2 + shape.places_log2 + tokens_log2));
-    at.n_bytes = at.places(shape) + (16 << shape.places_log2);
+    at.n_bytes = at.barriers + 8 * shape.n_warps * shape.n_stages + (16 << shape.places_log2);
     return at;
-  }
-  // Behind the rings' barriers, those of the places of sums.
-  SPATE_HD constexpr int places(const StreamShape& shape) const {
-    return barriers + 8 * shape.n_warps * shape.n_stages;
   }
 };
 

@@ -88,31 +88,6 @@ struct OneTokenRows {
   }
 };
 
-// Which of a kernel's two types a product has parts of.
-struct TypesOfParts {
-  bool first = false, second = false;
-
-  __device__ explicit TypesOfParts(const MmaParams& p) {
-    for (int i = 0; i < p.n_parts; ++i) (p.parts[i].second ? second : first) = true;
-  }
-  __device__ bool both() const { return first && second; }
-};
-
-// A product's activations as integers, in the order of each type that it has parts of. n_warps: even.
-template <class Rows, class SecondRows>
-__device__ __forceinline__ void prepare_types(const MmaParams& p, const TypesOfParts& types, const Rows& first,
-                                              const SecondRows& second, int warp, int n_warps) {
-  if (std::is_same_v<Rows, SecondRows> || !types.second) {
-    first.prepare(p, warp, n_warps);
-  } else if (!types.first) {
-    second.prepare(p, warp, n_warps);
-  } else if (warp % 2 == 0) {
-    first.prepare(p, warp / 2, n_warps / 2);
-  } else {
-    second.prepare(p, warp / 2, n_warps / 2);
-  }
-}
-
 #endif  // SPATE_HAS_BULK_COPY
 
 template <class Tile, class SecondTile>
@@ -131,8 +106,15 @@ __global__ void __launch_bounds__((kStreamInt8Threads<Tile, SecondTile>), 2)
   const StreamLayout at = StreamLayout::of(p.stream, bytes, 0);
   const OneTokenRows<Tile> first(shared, p);
   const OneTokenRows<SecondTile> second(shared + (kTwoTypes ? bytes.activations / 2 : 0), p);
-  run_streaming<Chunks>(p, at, 0, shared, first, second,
-                        [&](int warp) { prepare_types(p, TypesOfParts(p), first, second, warp, p.stream.n_warps); });
+  run_streaming<Chunks>(p, at, 0, shared, first, second, [&](int warp) {
+    if constexpr (!kTwoTypes) {
+      first.prepare(p, warp, p.stream.n_warps);
+    } else if (warp % 2 == 0) {  // there is an even number of them
+      first.prepare(p, warp / 2, p.stream.n_warps / 2);
+    } else {
+      second.prepare(p, warp / 2, p.stream.n_warps / 2);
+    }
+  });
 #endif
 }
 

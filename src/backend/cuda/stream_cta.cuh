@@ -70,37 +70,26 @@ struct CtaSlots {
   }
 };
 
-// The products that a CTA runs through one after the other: a kernel's only one.
-struct OneProduct {
-  const MmaParams& product;
-
-  __device__ static constexpr int n() { return 1; }
-  __device__ const MmaParams& operator[](int) const { return product; }
-};
-
-// A warp's ring: the weights of the chunks ahead of it, those of the next product behind those of one; of a warp that
-// does not multiply, an empty one. Chunks: kStageBytes, that the largest takes; kPerTile of K; bytes(part), of one of a
-// part's; and whether a cluster's CTAs may share K, kSplits. Products: n() of them, [i], all with as many warps and
-// stages.
-template <class Chunks, class Products>
+// A warp's ring: the weights of the chunks ahead of it; of a warp that does not multiply, an empty one. Chunks:
+// kStageBytes, that the largest takes; kPerTile of K; bytes(part), of one of a part's; and whether a cluster's CTAs may
+// share K, kSplits.
+template <class Chunks>
 class ChunkRing {
  public:
-  __device__ ChunkRing(const Products& products, const StreamLayout& at, std::byte* shared, int warp)
-      : products_(products),
-        warp_(warp),
-        slots_(products[0]),
-        next_(SegmentWalk::first(warp, products[0].stream)),
+  __device__ ChunkRing(const MmaParams& p, const CtaSlots& slots, const StreamLayout& at, std::byte* shared, int warp)
+      : p_(p),
+        slots_(slots),
+        next_(SegmentWalk::first(warp, p.stream)),
         ring_(shared + at.ring + warp * at.ring_of_warp) {
-    const StreamShape& shape = products[0].stream;
-    if (warp >= shape.n_warps) return;
-    barriers_ = shared_address(shared) + at.barriers + 8 * warp * shape.n_stages;
+    if (warp >= p.stream.n_warps) return;
+    barriers_ = shared_address(shared) + at.barriers + 8 * warp * p.stream.n_stages;
     if (elect_lane()) {
-      for (int i = 0; i < shape.n_stages; ++i) barrier_init(barriers_ + 8 * i, 1);
+      for (int i = 0; i < p.stream.n_stages; ++i) barrier_init(barriers_ + 8 * i, 1);
       publish_barriers();
     }
     __syncwarp();
     begin_segment();
-    for (int i = 0; i < shape.n_stages; ++i) fill(i);
+    for (int i = 0; i < p.stream.n_stages; ++i) fill(i);
   }
 
   // The current stage, once its chunk has come.
@@ -113,7 +102,7 @@ class ChunkRing {
   __device__ void refill() {
     __syncwarp();
     fill(stage_);
-    if (++stage_ == products_[0].stream.n_stages) {
+    if (++stage_ == p_.stream.n_stages) {
       stage_ = 0;
       phase_ ^= 1;
     }
@@ -122,19 +111,14 @@ class ChunkRing {
  private:
   __device__ void begin_segment() {
     left_ = 0;
-    while (next_.i >= slots_.n) {
-      if (++product_ >= products_.n()) return;
-      slots_ = CtaSlots(products_[product_]);
-      next_ = SegmentWalk::first(warp_, products_[product_].stream);
-    }
-    const MmaParams& p = products_[product_];
-    const SlotPlace place = slot_place(p, slots_[next_.i]);
-    const MatmulPart& part = p.parts[place.part];
-    const KShare k = ClusterPlace::of<Chunks>(p).k_share(p);
+    if (next_.i >= slots_.n) return;
+    const SlotPlace place = slot_place(p_, slots_[next_.i]);
+    const MatmulPart& part = p_.parts[place.part];
+    const KShare k = ClusterPlace::of<Chunks>(p_).k_share(p_);
     n_bytes_ = Chunks::bytes(part);
-    const int64_t first_tile = int64_t{place.panel} * p.n_k_tiles + k.first;
-    from_ = part.tiles + (first_tile * Chunks::kPerTile + next_.first_chunk(p.stream)) * n_bytes_;
-    left_ = next_.chunks(p.stream, k.n * Chunks::kPerTile);
+    const int64_t first_tile = int64_t{place.panel} * p_.n_k_tiles + k.first;
+    from_ = part.tiles + (first_tile * Chunks::kPerTile + next_.first_chunk(p_.stream)) * n_bytes_;
+    left_ = next_.chunks(p_.stream, k.n * Chunks::kPerTile);
   }
 
   __device__ void fill(int stage) {
@@ -147,14 +131,13 @@ class ChunkRing {
   __device__ void advance() {
     from_ += n_bytes_;
     if (--left_ == 0) {
-      next_.advance(products_[product_].stream);
+      next_.advance(p_.stream);
       begin_segment();
     }
   }
 
-  const Products& products_;
-  int warp_, product_ = 0;
-  CtaSlots slots_;    // of that product
+  const MmaParams& p_;
+  const CtaSlots& slots_;
   SegmentWalk next_;  // whose chunks come next, from from_ on
   const std::byte* from_ = nullptr;
   int left_ = 0;
@@ -183,13 +166,12 @@ struct RemoteSums {
 // leave there, and these look for a free place before they do.
 class PanelSums {
  public:
-  // barriers: where those of the product's places lie, of 16 bytes a place, in shared memory.
-  __device__ PanelSums(const MmaParams& p, const StreamLayout& at, std::byte* shared, int tokens_log2, int barriers,
-                       const ClusterPlace& cluster = {0, 0})
+  __device__ PanelSums(const MmaParams& p, const StreamLayout& at, std::byte* shared, int tokens_log2,
+                       const ClusterPlace& cluster)
       : p_(p),
         cluster_(cluster),
         sums_(reinterpret_cast<float*>(shared + at.sums)),
-        full_(shared_address(shared) + barriers),
+        full_(shared_address(shared) + at.barriers + 8 * p.stream.n_warps * p.stream.n_stages),
         n_finished_(full_ + (8 << p.stream.places_log2)),
         tokens_log2_(tokens_log2) {}
 
@@ -310,17 +292,13 @@ struct TileChunks {
   }
 };
 
-// All finishers.
-__device__ __forceinline__ void barrier_of_finishers() {
-  asm volatile("bar.sync 1, %0;" ::"n"(32 * kFinishers) : "memory");
-}
-
 // A multiplying warp's work. Rows: the CTA's activations and what multiplies them, for one type of weights: Sums, a
 // lane's of a segment; multiply(ring, first_chunk, n_chunks, sums) adds to them; leave(sums, to) puts the warp's at
 // [token][row], where CTAs may share K also of RemoteSums. Of two types both leave sums alike.
-template <class Chunks, class Rows, class SecondRows, class Ring>
+template <class Chunks, class Rows, class SecondRows>
 __device__ __forceinline__ void multiply_all(const MmaParams& p, const CtaSlots& slots, const PanelSums& panels,
-                                             const Rows& first, const SecondRows& second, int warp, Ring& ring) {
+                                             const Rows& first, const SecondRows& second, int warp,
+                                             ChunkRing<Chunks>& ring) {
   const ClusterPlace cluster = ClusterPlace::of<Chunks>(p);
   for (SegmentWalk walk = SegmentWalk::first(warp, p.stream); walk.i < slots.n; walk.advance(p.stream)) {
     const int first_chunk = walk.first_chunk(p.stream),
@@ -354,10 +332,9 @@ __device__ __forceinline__ void run_streaming(const MmaParams& p, const StreamLa
   const int warp = __shfl_sync(0xffffffff, threadIdx.x / 32, 0), finisher = warp - p.stream.n_warps;
   const ClusterPlace cluster = ClusterPlace::of<Chunks>(p);
   const CtaSlots slots(p);
-  const PanelSums panels(p, at, shared, tokens_log2, at.places(p.stream), cluster);
+  const PanelSums panels(p, at, shared, tokens_log2, cluster);
   if (threadIdx.x == 32 * p.stream.n_warps) panels.init();
-  const OneProduct product{p};
-  ChunkRing<Chunks, OneProduct> ring(product, at, shared, warp);
+  ChunkRing<Chunks> ring(p, slots, at, shared, warp);
   if (cluster.log2 > 0) cluster_arrive();
   wait_for_predecessor();
   if (finisher < 0) {

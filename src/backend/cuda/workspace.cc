@@ -77,7 +77,6 @@ Workspace lay_out(const ModelSpec& spec, const ExecutorLimits& limits, const Dev
               .partial_elems = size.partial_elems,
               .counters = memory.template take<uint32_t>(size.n_counters),
               .n_counters = size.n_counters,
-              .arrivals = memory.template take<uint32_t>(kChainArrivals),
               .gate_up = memory.template take<float>(size.gate_up_elems),
               .gate_up_elems = size.gate_up_elems,
               .decoded = size.decoded_elems > 0 ? memory.template take<__half>(size.decoded_elems) : nullptr,

@@ -135,13 +135,10 @@ class MatmulFixture : public ::testing::Test {
     fp8_x_ = std::make_unique<DeviceVector<std::byte>>(size.fp8_x_bytes);
     fp8_factors_ = std::make_unique<DeviceVector<float>>(size.fp8_tokens);
     counters_->fill(0);
-    arrivals_ = std::make_unique<DeviceVector<uint32_t>>(kChainArrivals);
-    arrivals_->fill(0);
     workspace_ = {.partials = partials_->get(),
                   .partial_elems = size.partial_elems,
                   .counters = counters_->get(),
                   .n_counters = size.n_counters,
-                  .arrivals = arrivals_->get(),
                   .gate_up = gate_up_->get(),
                   .gate_up_elems = size.gate_up_elems,
                   .decoded = decoded_->get(),
@@ -178,7 +175,7 @@ class MatmulFixture : public ::testing::Test {
   DeviceProfile profile_;
   std::unique_ptr<Gemm> gemm_;
   std::unique_ptr<DeviceVector<float>> partials_, gate_up_, fp8_factors_;
-  std::unique_ptr<DeviceVector<uint32_t>> counters_, arrivals_;
+  std::unique_ptr<DeviceVector<uint32_t>> counters_;
   std::unique_ptr<DeviceVector<__half>> decoded_;
   std::unique_ptr<DeviceVector<std::byte>> scratch_, fp8_x_;
   MatmulWorkspace workspace_;
