@@ -29,7 +29,7 @@ class Float16Arrival {
       : p_(p), k_(cluster.k_share(p)), tokens_log2_(tokens_log2), to_(to) {
     if (!kByTile) return;
     barriers_ = to + float16_bytes(KShare::most(p.n_k_tiles, cluster.log2), tokens_log2);
-    for (int i = threadIdx.x; i < k.n; i += blockDim.x) {
+    for (int i = threadIdx.x; i < k_.n; i += blockDim.x) {
       barrier_init(barriers_ + 8 * i, 32 << tokens_log2);
       publish_barriers();
     }
