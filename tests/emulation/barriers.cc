@@ -116,11 +116,7 @@ void mbarrier_init(uint32_t barrier, uint32_t n_arrivals) {
 }
 
 void mbarrier_arrive(uint32_t barrier) {
-  copies_arrived(&mbarrier_at(barrier));
-}
-
-void copies_arrived(void* barrier) {
-  Mbarrier& b = checked(barrier);
+  Mbarrier& b = mbarrier_at(barrier);
   if (b.pending == 0) die("more arrivals at an mbarrier than it has in a phase");
   --b.pending;
   settle(b);

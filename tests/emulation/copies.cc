@@ -30,13 +30,6 @@ struct BulkCopy {
 };
 std::vector<BulkCopy> under_way;
 
-// Copies of a thread, which then arrive at a barrier.
-struct Arrival {
-  std::vector<AsyncCopy> copies;
-  void* barrier;
-};
-std::vector<Arrival> arriving;
-
 bool aligned(const void* p) {
   return reinterpret_cast<uintptr_t>(p) % kSector == 0;
 }
@@ -94,27 +87,6 @@ void carry_out(const AsyncCopy& c) {
   std::memcpy(c.to, c.from, kSector);
 }
 
-void carry_out(const Arrival& a) {
-  for (const AsyncCopy& c : a.copies) carry_out(c);
-  ++machine.events;
-  copies_arrived(a.barrier);
-}
-
-template <typename T>
-void run_some(std::vector<T>& all, bool at_least_one) {
-  size_t forced = all.size();
-  if (at_least_one && !all.empty()) forced = machine.chance() % all.size();
-  std::vector<T> kept;
-  for (size_t i = 0; i < all.size(); ++i) {
-    if (i == forced || toss(kEachRoundOf16)) {
-      carry_out(all[i]);
-    } else {
-      kept.push_back(std::move(all[i]));
-    }
-  }
-  all = std::move(kept);
-}
-
 }  // namespace
 
 // Bits 4 to 6 of an address, which tell 16 bytes of a row of 128, are added without carry to the row's number in bits 7
@@ -126,16 +98,24 @@ uint32_t swizzled_128(uint32_t address) {
 // --- bulk copies
 
 void run_some_copies(bool at_least_one) {
-  run_some(under_way, at_least_one);
-  run_some(arriving, at_least_one);
+  size_t forced = under_way.size();
+  if (at_least_one && !under_way.empty()) forced = machine.chance() % under_way.size();
+  size_t n_kept = 0;
+  for (size_t i = 0; i < under_way.size(); ++i) {
+    if (i == forced || toss(kEachRoundOf16)) {
+      carry_out(under_way[i]);
+    } else {
+      under_way[n_kept++] = under_way[i];
+    }
+  }
+  under_way.resize(n_kept);
 }
 
 size_t copies_under_way() {
-  return under_way.size() + arriving.size();
+  return under_way.size();
 }
 void drop_copies() {
   under_way.clear();
-  arriving.clear();
 }
 
 void bulk_copy(uint32_t to, const void* from, uint32_t n_bytes, uint32_t barrier) {
@@ -191,12 +171,6 @@ void copy_async_16(uint32_t to, const void* from) {
   } else {
     machine.self->open.push_back(c);
   }
-}
-
-void copy_async_arrive(uint32_t barrier) {
-  // The barrier counts on the arrival (.noinc). That earlier ones of the thread come first is not promised here.
-  arriving.push_back({std::move(machine.self->open), pointer_of(barrier, 8, 8)});
-  machine.self->open.clear();
 }
 
 void copy_async_commit() {

@@ -61,7 +61,6 @@ void bulk_copy(uint32_t to, const void* from, uint32_t n_bytes, uint32_t barrier
 void tensor_copy(uint32_t to, const void* map, int column, int row, uint32_t barrier);
 void store_async(uint32_t to, float value, uint32_t barrier);
 void copy_async_16(uint32_t to, const void* from);
-void copy_async_arrive(uint32_t barrier);
 void copy_async_commit();
 void copy_async_wait(int n_open);
 

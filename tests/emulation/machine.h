@@ -133,7 +133,6 @@ void wait_for_change(const uint64_t& count, const char* what);
 // --- barriers.cc
 bool phase_ended(const void* barrier, uint64_t parity);
 void barrier_bytes_arrived(void* barrier, size_t n_bytes);
-void copies_arrived(void* barrier);  // of a thread
 void settle_cluster();
 void settle_named(int id);
 void leave_barriers();  // as a thread that ends

@@ -40,7 +40,6 @@ INSTRUCTIONS = [(re.compile(pattern), code) for pattern, code in (
     (r"^bar\.sync 1, %0;", "emu::bar_sync(1, {0})"),
     (r"^cp\.async\.bulk\.shared::cluster\.global\.mbarrier", "emu::bulk_copy({0}, {1}, {2}, {3})"),
     (r"^cp\.async\.bulk\.tensor\.2d\.shared::cluster\.global", "emu::tensor_copy({0}, {1}, {2}, {3}, {4})"),
-    (r"^cp\.async\.mbarrier\.arrive\.noinc\.", "emu::copy_async_arrive({0})"),
     (r"^cp\.async\.cg\.shared\.global \[%0\], \[%1\], 16;", "emu::copy_async_16({0}, {1})"),
     (r"^cp\.async\.commit_group", "emu::copy_async_commit()"),
     (r"^cp\.async\.wait_group", "emu::copy_async_wait({0})"),

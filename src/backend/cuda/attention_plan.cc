@@ -189,9 +189,9 @@ AttentionPlanner::Clusters AttentionPlanner::make_clusters(int ctas, const Devic
 }
 
 // By what a graph knows, the number of items. Measured on an H200 with 560 tokens of context to a sequence, 2026-11-23
-// (docs/performance.md): 64 items want clusters of four, 256 and 512 CTAs of their own.
+// (docs/performance.md): 64 items want clusters of four, 128 and more CTAs of their own.
 const AttentionPlanner::Clusters& AttentionPlanner::clusters_for(int n_seqs) const {
-  return 2 * int64_t{n_seqs} * shape_.n_kv_heads < 3 * int64_t{n_sms_} ? few_ : many_;
+  return 4 * int64_t{n_seqs} * shape_.n_kv_heads < 3 * int64_t{n_sms_} ? few_ : many_;
 }
 
 int64_t AttentionPlanner::spans_offset() const {

@@ -37,11 +37,6 @@ __device__ __forceinline__ void barrier_arrive(uint32_t barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
 
-// The thread's 16-byte copies so far (cp.async) arrive at the barrier once, when they have come.
-__device__ __forceinline__ void barrier_arrive_with_copies(uint32_t barrier) {
-  asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier) : "memory");
-}
-
 // Blocks until the phase of this parity has ended; the phases of a fresh barrier are 0, 1, 0, ..., and the one "before
 // the first", of parity 1, has.
 __device__ __forceinline__ void barrier_wait(uint32_t barrier, uint32_t parity) {

@@ -55,7 +55,6 @@ constexpr Switch kSwitches[] = {
     {"graphs", &DeviceProfile::graphs},
     {"fp8_fast_sums", &DeviceProfile::fp8_fast_sums},
     {"stream_k_split_always", &DeviceProfile::stream_k_split_always},
-    {"stream_x_by_tile", &DeviceProfile::stream_x_by_tile},
 };
 
 std::string threshold_names() {
@@ -144,6 +143,7 @@ DeviceProfile read_properties(int device) {
     profile.stream_tokens = 8;
     profile.stream_int8_tokens = 1;
     profile.stream_decoded_tokens = 8;
+    profile.stream_k_split = 2;
   }
   if (has_wgmma(profile.capability)) {
     profile.wide_min_tokens = 9;

@@ -24,8 +24,7 @@ struct DeviceProfile {
   int stream_decoded_tokens = 0;  // up to here, at most 8, quantised types by such CTAs as float16
   int stream_warps = 22;          // that multiply in such a CTA, at most
   int stream_k_split = 0;         // of such CTAs, 2 or 4 share K in a cluster where activations leave no room; 0: never
-  bool stream_k_split_always = false;  // or wherever they can
-  bool stream_x_by_tile = false;       // their warps wait for activations tile by tile
+  bool stream_k_split_always = false;  // or wherever they can: slower, for tests
   int stream_int8_tokens = 0;  // up to here, at most 1, quantised types by such CTAs as int8 (matmul_stream_int8.h)
   int stream_int8_warps = 16;  // that multiply in such a CTA, at most
   int wide_min_tokens = 0;     // from here on by matmul_wide.cuh (wgmma: capability 9.0 alone); 0: never

@@ -119,16 +119,15 @@ struct ActivationCopy {
   int x_stride, tokens_log2, n_tokens;
   int n_warps = kMmaWarps;  // that share the work
 
-  // Tiles [first, first + n) to `to`. A warp copies a token's columns of a tile.
+  // Tiles [first, first + n) to `to`. A warp copies a token's columns of a tile; room for tokens that do not exist gets
+  // an existing one's.
   __device__ void tiles(int first, int n, uint32_t to) const {
-    for (int row = threadIdx.x / 32; row < n << tokens_log2; row += n_warps)
-      columns(first + (row >> tokens_log2), row & ((1 << tokens_log2) - 1), to + row * kTokenTileBytes);
-  }
-  // By one warp, a token's columns of a tile; room for tokens that do not exist gets an existing one's.
-  __device__ void columns(int tile, int token, uint32_t to) const {
     const int lane = threadIdx.x % 32;
-    copy16_async(to + (lane ^ (token & 7)) * 16,
-                 x + int64_t{min(token, n_tokens - 1)} * x_stride + tile * kTileCols + lane * 8);
+    for (int row = threadIdx.x / 32; row < n << tokens_log2; row += n_warps) {
+      const int tile = row >> tokens_log2, token = row & ((1 << tokens_log2) - 1);
+      copy16_async(to + row * kTokenTileBytes + (lane ^ (token & 7)) * 16,
+                   x + int64_t{min(token, n_tokens - 1)} * x_stride + (first + tile) * kTileCols + lane * 8);
+    }
   }
 };
 

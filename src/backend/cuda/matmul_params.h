@@ -30,7 +30,6 @@ struct StreamShape {
   int n_segments = 0;      // of a panel, in a CTA
   int places_log2 = 0;     // panels whose sums are being collected at once
   int cluster_log2 = 0;    // CTAs that share K, 2^this: a cluster along z
-  bool x_by_tile = false;  // float16 activations are waited for tile by tile
 };
 
 // How a CTA of matmul_wide.cuh is laid out: stages of its rings.

@@ -163,7 +163,6 @@ struct StreamWay {
   int most_warps;
   int cluster_log2;
   int n_clusters;  // that run at once
-  bool x_by_tile = false;
 };
 
 // As many warps as have two stages each, from most_warps down to four.
@@ -177,10 +176,9 @@ StreamPlan fit_stream(const MmaShape& shape, const StreamWay& way, const DeviceP
       .least_chunks = (shape.n_k_tiles >> way.cluster_log2) * way.chunks_per_tile,
   };
   for (int n_warps = way.most_warps; n_warps >= kLeastWarps; n_warps -= 2) {
-    StreamPlan plan{
-        .shape = {.n_warps = n_warps, .n_stages = 8, .cluster_log2 = way.cluster_log2, .x_by_tile = way.x_by_tile},
-        .n_ctas = n_clusters << way.cluster_log2,
-        .shared_bytes = 0};
+    StreamPlan plan{.shape = {.n_warps = n_warps, .n_stages = 8, .cluster_log2 = way.cluster_log2},
+                    .n_ctas = n_clusters << way.cluster_log2,
+                    .shared_bytes = 0};
     choose_segments(plan.shape, work);
     find_places(plan.shape, work, slots_per_group);
     do plan.shared_bytes = StreamLayout::of(plan.shape, way.bytes, way.tokens_log2).n_bytes;
@@ -209,8 +207,7 @@ StreamPlan plan_stream(const MmaShape& shape, int tile_bytes, bool two_types, co
                        .tokens_log2 = tokens_log2,
                        .most_warps = most_warps,
                        .cluster_log2 = cluster_log2,
-                       .n_clusters = n_clusters,
-                       .x_by_tile = profile.stream_x_by_tile},
+                       .n_clusters = n_clusters},
                       profile);
   };
   const StreamPlan whole = fit(0, profile.n_sms);

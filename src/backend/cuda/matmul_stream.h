@@ -51,12 +51,9 @@ struct KShare {
 struct StreamBytes {
   int activations, chunk;
 };
-// Of a CTA with n_tiles of K: behind the activations, a barrier a tile of them (StreamShape::x_by_tile).
-SPATE_HD constexpr int float16_bytes(int n_tiles, int tokens_log2) {
-  return (n_tiles * kTokenTileBytes) << tokens_log2;
-}
+// Of a CTA with n_tiles of K.
 SPATE_HD constexpr StreamBytes float16_stream(int n_tiles, int tokens_log2, int chunk_bytes) {
-  return {float16_bytes(n_tiles, tokens_log2) + (8 * n_tiles + 127) / 128 * 128, chunk_bytes};
+  return {(n_tiles * kTokenTileBytes) << tokens_log2, chunk_bytes};
 }
 
 // Where things lie in a CTA's shared memory: the activations, the rings, the sums, the barriers.

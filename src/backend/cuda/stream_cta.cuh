@@ -209,7 +209,6 @@ class PanelSums {
     if (rank == cluster_.rank) return add(i, segment, leave);
     while (round(i) > 0 && load_acquire_cluster(cluster_address(n_finished_ + 4 * place(i), rank)) < round(i)) {
     }
-    __syncwarp();
     const uint32_t to = shared_address(of(i) + (segment_of_all(segment) * kTileRows << tokens_log2_));
     leave(RemoteSums{cluster_address(to, rank), cluster_address(full_ + 8 * place(i), rank)});
   }

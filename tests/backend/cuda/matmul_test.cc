@@ -275,9 +275,8 @@ TEST_P(MatmulTypes, EveryRing_IsTheSum) {
     for (const int n_warps : {4, 10, 22}) {
       profile_.stream_warps = n_warps;
       for (const int n_tokens : {1, 2, 5, 8}) {
-        profile_.stream_x_by_tile = (n_tokens + n_warps / 2) % 2 == 0;
-        SCOPED_TRACE(::testing::Message() << n_rows << " x " << n_cols << ", " << n_warps << " warps, " << n_tokens
-                                          << " tokens" << (profile_.stream_x_by_tile ? ", tile by tile" : ""));
+        SCOPED_TRACE(::testing::Message()
+                     << n_rows << " x " << n_cols << ", " << n_warps << " warps, " << n_tokens << " tokens");
         const Activations x = make_activations(n_tokens, n_cols, 19);
         ASSERT_NO_FATAL_FAILURE(expect_product({&w}, x, n_tokens, Epilogue::kStore));
         if (n_cols != v.n_cols) continue;
@@ -303,7 +302,6 @@ TEST_P(MatmulTypes, EveryRingThatSharesK_IsTheSum) {
       for (const int n_warps : {4, 22}) {
         profile_.stream_warps = n_warps;
         for (const int n_tokens : {1, 3, 8}) {
-          profile_.stream_x_by_tile = n_tokens == 8 ? split == 2 : n_warps == 4;
           SCOPED_TRACE(::testing::Message() << n_rows << " x " << n_cols << ", K by " << split << " CTAs of " << n_warps
                                             << " warps, " << n_tokens << " tokens");
           const Activations x = make_activations(n_tokens, n_cols, 63);
@@ -326,7 +324,6 @@ TEST_P(MatmulTypes, LongRowsThatShareK_AreTheSum) {
     for (const int split : {2, 4}) {
       profile_.stream_k_split = split;
       for (const int n_tokens : {5, 6, 7, 8}) {
-        profile_.stream_x_by_tile = n_tokens % 2 == 0;
         SCOPED_TRACE(::testing::Message() << n_cols << " columns by " << split << " CTAs, " << n_tokens << " tokens");
         const Activations x = make_activations(n_tokens, n_cols, 65);
         ASSERT_NO_FATAL_FAILURE(expect_product({&w}, x, n_tokens, Epilogue::kAdd));

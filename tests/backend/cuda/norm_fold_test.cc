@@ -404,7 +404,6 @@ TEST_P(NormFoldTest, AdditionThenProductsByRingsThatShareK_AreTheNormsBetween) {
     for (const int n_tokens : {2, 5, 8}) {
       SCOPED_TRACE(::testing::Message() << "K by " << split << " CTAs, " << n_tokens << " tokens");
       profile_.stream_k_split = split;
-      profile_.stream_x_by_tile = n_tokens > 2;
       const Activations x = make_activations(n_tokens, out.n_cols, 49);
       Residual residual(n_tokens, d_model, 1, 1, 50);
       ASSERT_NO_FATAL_FAILURE(add(out, x, 1, n_tokens, residual));
