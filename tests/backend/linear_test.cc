@@ -254,7 +254,7 @@ TEST_P(LinearAcrossIsas, Avx2Avx512Amx_SameBits) {
     if (can_run(isa)) isas.push_back(isa);
   if (isas.size() < 2) return;  // isas_test.cc says which are missing here
   ThreadPool pool(2);
-  for (int n_tokens : {1, 2, 7, 8, 16, 17, 33, 150}) {
+  for (int n_tokens : {1, 2, 6, 8, 13, 16, 17, 33, 150}) {
     const Problem p(GetParam(), 33, 512, n_tokens);
     const PackedMatrix weight = PackedMatrix::pack(p.type, p.weights.data(), p.n_rows, p.n_cols, pool);
     ActivationBuffer buffer(n_tokens, 512, kNoTiles);

@@ -137,8 +137,8 @@ void check_job(const LinearJob& job) {
 class ReadyKernel {
  public:
   ReadyKernel(const LinearKernels& kernels, QuantType type, int n_tokens) : run_(kernels.kernel_for(type)) {
-    if (kernels.few == nullptr || n_tokens < kernels.few->min_tokens) return;
-    const FewTokenKernel few = kernels.few->kernel_for(type);
+    if (kernels.few_kernel_for == nullptr) return;
+    const FewTokenKernel few = kernels.few_kernel_for(type, n_tokens);
     if (few.run == nullptr) return;
     few.begin(n_tokens);
     run_ = few.run;

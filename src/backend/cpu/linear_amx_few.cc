@@ -24,8 +24,15 @@ namespace {
 #include "backend/cpu/linear_integer.inl"
 // clang-format on
 
-// With fewer, unpacking takes longer than VNNI's products.
-constexpr int kFewMinTokens = 4;
+// Of how many tokens this is quicker than VNNI's products, by columns that share a scale. With fewer, unpacking takes
+// longer than they do. Where 32 columns have two scales a token has twice the sums, which with two tiles of tokens
+// crowd the first-level cache. Measured: docs/performance.md.
+struct TokenRange {
+  int min, max;
+};
+template <typename F>
+constexpr TokenRange kQuickerFor =
+    F::kScaleColumns == 32 ? TokenRange{.min = 6, .max = kTokenBlock} : TokenRange{.min = 12, .max = kTileTokens};
 
 constexpr int kGroupSteps = 8;  // of 32 columns, unpacked together
 
@@ -34,6 +41,38 @@ template <typename F>
 constexpr int kParts = 32 / F::kScaleColumns;
 
 // ---- weights
+
+// The bytes of 32 columns of a panel; a superblock's scales shared out.
+template <QuantType type>
+constexpr int kStepBytes =
+    int{sizeof(PanelBlock<type>) / (sizeof(PanelBlock<type>::codes) / sizeof(PanelBlock<type>::codes[0]))};
+
+// Fetches the weights two groups ahead of those being multiplied, a line or two at a time wherever a stage has gone on
+// by a step. Asked for all at once while a group is unpacked, most lines wait for the first ones to arrive, and in the
+// other stages memory idles.
+class WeightsAhead {
+ public:
+  explicit WeightsAhead(const std::byte* from) : next_(from), due_(from) {}
+
+  void fetch(int n_bytes) {
+    due_ += n_bytes;
+    const std::byte* line = next_;
+    for (; line < due_; line += 64) __builtin_prefetch(line);
+    next_ = line;
+  }
+
+ private:
+  const std::byte* next_;  // not fetched yet, whole lines
+  const std::byte* due_;
+};
+
+// What the stages fetch, once for each step: its bytes together.
+template <QuantType type>
+constexpr int kFetchUnpacking = kStepBytes<type> / 4;
+template <QuantType type>
+constexpr int kFetchMultiplying = kStepBytes<type> / 2;
+template <QuantType type>
+constexpr int kFetchScaling = kStepBytes<type> - kFetchUnpacking<type> - kFetchMultiplying<type>;
 
 template <typename F>
 struct alignas(64) UnpackedGroup {
@@ -51,7 +90,8 @@ Bytes without_code_offset(Bytes codes) {
 }
 
 template <QuantType type>
-void unpack_group(const std::byte* panel, int64_t first_step, int n_steps, UnpackedGroup<Format<type>>& out) {
+void unpack_group(const std::byte* panel, int64_t first_step, int n_steps, WeightsAhead& ahead,
+                  UnpackedGroup<Format<type>>& out) {
   using F = Format<type>;
   using Block = PanelBlock<type>;
   constexpr int kSteps = sizeof(Block::codes) / sizeof(PanelCodes<F::kBits>);
@@ -59,13 +99,12 @@ void unpack_group(const std::byte* panel, int64_t first_step, int n_steps, Unpac
   const Block* block = reinterpret_cast<const Block*>(panel) + first_step / kSteps;
   for (int step = 0; step < n_steps; ++block) {
     const auto header = F::header(*block, 0);
-    prefetch_scales(*block, 0);
     for (int sub = 0; sub < kSteps; ++sub, ++step) {
       Scales scales;
       F::scales(*block, header, sub, 0, scales);
       Bytes codes[8];
       decode_codes<F>(block->codes[sub], 0, codes);
-      prefetch_codes(*block, sub, 0);
+      ahead.fetch(kFetchUnpacking<type>);
       for (int g = 0; g < 8; ++g) store_bytes(out.codes[step][g], without_code_offset<F>(codes[g]));
       for (int part = 0; part < kParts<F>; ++part) {
         store_floats(out.scale[step][part], scales.scale[part]);
@@ -122,10 +161,11 @@ void release_tiles() {
   _tile_release();
 }
 
-// sums[n_steps][kParts][n_rows tokens][16 rows] of the tokens from x on, x[n_steps, x_stride].
+// sums[n_steps][kParts][n_rows tokens][16 rows] of the tokens from x on, x[n_steps, x_stride]. `fetched`: bytes of
+// `ahead` for each step.
 template <typename F>
 void multiply_group(const UnpackedGroup<F>& w, const ActivationBlock* x, int64_t x_stride, int n_steps, int n_rows,
-                    int32_t* sums) {
+                    WeightsAhead& ahead, int fetched, int32_t* sums) {
   constexpr int kTokenStride = sizeof(ActivationBlock), kCodesStride = 64, kSumsStride = 4 * kPanelRows;
   const int n_units = n_steps * kParts<F>;
   const auto codes = [&](int unit) { return w.codes[0][0] + unit * (F::kScaleColumns / 4) * kCodesStride; };
@@ -135,7 +175,8 @@ void multiply_group(const UnpackedGroup<F>& w, const ActivationBlock* x, int64_t
   _tile_zero(sums_tile);                                         \
   _tile_loadd(codes_tile, codes(unit), kCodesStride);            \
   _tile_loadd(tokens_tile, tokens(unit), kTokenStride);          \
-  _tile_dpbssd(sums_tile, tokens_tile, codes_tile)
+  _tile_dpbssd(sums_tile, tokens_tile, codes_tile);              \
+  ahead.fetch(fetched / kParts<F>)
   finish_stores();
   int unit = 0;
   for (; unit + 4 <= n_units; unit += 4) {
@@ -161,7 +202,7 @@ void multiply_group(const UnpackedGroup<F>& w, const ActivationBlock* x, int64_t
 // results[kTokens][16] of consecutive tokens, from sums and x as above, of the first of these tokens.
 template <typename F, int kTokens>
 void scale_sums(const UnpackedGroup<F>& w, const int32_t* sums, int n_rows, const ActivationBlock* x, int64_t x_stride,
-                int n_steps, float* results) {
+                int n_steps, WeightsAhead& ahead, int fetched, float* results) {
   Floats acc[kTokens];
   for (int t = 0; t < kTokens; ++t) acc[t] = load_floats(results + t * kPanelRows);
   for (int step = 0; step < n_steps; ++step) {
@@ -176,6 +217,7 @@ void scale_sums(const UnpackedGroup<F>& w, const int32_t* sums, int n_rows, cons
         raw.half[part] = load_ints(sums + ((step * kParts<F> + part) * n_rows + t) * kPanelRows);
       acc[t] = accumulate<F>(raw, scales, x[step * x_stride + t], acc[t]);
     }
+    ahead.fetch(fetched);
   }
   for (int t = 0; t < kTokens; ++t) store_floats(results + t * kPanelRows, acc[t]);
 }
@@ -187,13 +229,14 @@ struct Constant {
 
 template <typename F>
 void scale_tile(const UnpackedGroup<F>& w, const int32_t* sums, int n_rows, const TileOfTokens& tile,
-                const PanelProduct& p, const ActivationBlock* x, int n_steps, float* results) {
+                const PanelProduct& p, const ActivationBlock* x, int n_steps, WeightsAhead& ahead, int fetched,
+                float* results) {
   constexpr int kAtOnce = 4;  // share the loads of scales
   int t = tile.begin;
   const auto go_on = [&](auto n) {
     for (; t + n <= tile.end; t += n)
-      scale_sums<F, n>(w, sums + (t - tile.first) * kPanelRows, n_rows, x + t, p.block_stride, n_steps,
-                       results + t * kPanelRows);
+      scale_sums<F, n>(w, sums + (t - tile.first) * kPanelRows, n_rows, x + t, p.block_stride, n_steps, ahead,
+                       t == 0 ? fetched : 0, results + t * kPanelRows);
   };
   go_on(Constant<kAtOnce>{});
   go_on(Constant<1>{});
@@ -212,50 +255,49 @@ void few_tokens_product(const PanelProduct& p) {
   const auto steps_from = [&](int64_t first) {
     return static_cast<int>(n_steps - first < kGroupSteps ? n_steps - first : kGroupSteps);
   };
-  unpack_group<type>(p.panel, 0, steps_from(0), weights[0]);
+  WeightsAhead ahead(p.panel + 2 * kGroupSteps * kStepBytes<type>);
+  unpack_group<type>(p.panel, 0, steps_from(0), ahead, weights[0]);
   for (int64_t first = 0; first < n_steps; first += kGroupSteps) {
     const UnpackedGroup<F>& w = weights[first / kGroupSteps % 2];
     const ActivationBlock* x = p.blocks + first * p.block_stride;
     const int n = steps_from(first);
     const auto multiply = [&](int tile) {
-      multiply_group<F>(w, x + tile_of_tokens(tiling, p.n_tokens, tile).first, p.block_stride, n, tiling.rows,
-                        sums[tile % 2]);
+      multiply_group<F>(w, x + tile_of_tokens(tiling, p.n_tokens, tile).first, p.block_stride, n, tiling.rows, ahead,
+                        tile == 0 ? kFetchMultiplying<type> : 0, sums[tile % 2]);
     };
     multiply(0);
     if (const int64_t next = first + kGroupSteps; next < n_steps)
-      unpack_group<type>(p.panel, next, steps_from(next), weights[next / kGroupSteps % 2]);
+      unpack_group<type>(p.panel, next, steps_from(next), ahead, weights[next / kGroupSteps % 2]);
     for (int tile = 0; tile < tiling.n_tiles; ++tile) {
       if (tile + 1 < tiling.n_tiles) multiply(tile + 1);
-      scale_tile<F>(w, sums[tile % 2], tiling.rows, tile_of_tokens(tiling, p.n_tokens, tile), p, x, n, results);
+      scale_tile<F>(w, sums[tile % 2], tiling.rows, tile_of_tokens(tiling, p.n_tokens, tile), p, x, n, ahead,
+                    kFetchScaling<type>, results);
     }
   }
   for (int t = 0; t < p.n_tokens; ++t) finish_token(p, t, results + t * kPanelRows);
 }
 
 template <QuantType type>
-constexpr FewTokenKernel few_token_kernel() {
-  if constexpr (kIsFloat<type>)
-    return {};
-  else
-    return {.run = few_tokens_product<type>, .begin = configure_tiles<Format<type>>, .end = release_tiles};
-}
-
-FewTokenKernel few_token_kernel_for(QuantType type) {
-  switch (type) {
-#define SPATE_QUANT_TYPE(enumerator, id, block_elems, block_bytes, header) \
-  case QuantType::enumerator:                                              \
-    return few_token_kernel<QuantType::enumerator>();
-#define SPATE_FOREIGN_TYPE(name, id, block_elems, block_bytes)
-#include "quant/types.def"
+FewTokenKernel few_token_kernel(int n_tokens) {
+  if constexpr (!kIsFloat<type>) {
+    using F = Format<type>;
+    if (n_tokens >= kQuickerFor<F>.min && n_tokens <= kQuickerFor<F>.max)
+      return {.run = few_tokens_product<type>, .begin = configure_tiles<F>, .end = release_tiles};
   }
   return {};
 }
 
 }  // namespace
 
-const FewTokenKernels& amx_few_token_kernels() {
-  static constexpr FewTokenKernels kKernels = {.min_tokens = kFewMinTokens, .kernel_for = few_token_kernel_for};
-  return kKernels;
+FewTokenKernel amx_few_token_kernel_for(QuantType type, int n_tokens) {
+  switch (type) {
+#define SPATE_QUANT_TYPE(enumerator, id, block_elems, block_bytes, header) \
+  case QuantType::enumerator:                                              \
+    return few_token_kernel<QuantType::enumerator>(n_tokens);
+#define SPATE_FOREIGN_TYPE(name, id, block_elems, block_bytes)
+#include "quant/types.def"
+  }
+  return {};
 }
 
 }  // namespace spate::cpu

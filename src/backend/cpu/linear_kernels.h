@@ -42,23 +42,20 @@ struct FewTokenKernel {
   void (*begin)(int n_tokens) = nullptr;
   void (*end)() = nullptr;
 };
-struct FewTokenKernels {
-  int min_tokens;
-  FewTokenKernel (*kernel_for)(QuantType type);  // `run` null for weights of float types
-};
 
 struct LinearKernels {
   PanelKernel (*kernel_for)(QuantType type);
   // Makes n_blocks consecutive activation blocks of one token from x[32 n_blocks], written out_stride blocks apart.
   void (*quantize)(const float* x, int64_t n_blocks, ActivationBlock* out, int64_t out_stride);
-  const TileKernels* tiles = nullptr;    // for many tokens; null where there are none
-  const FewTokenKernels* few = nullptr;  // instead of kernel_for, with the same bits; null where there are none
+  const TileKernels* tiles = nullptr;  // for many tokens; null where there are none
+  // Instead of kernel_for, with the same bits: `run` is null where that is quicker. Null where there are none.
+  FewTokenKernel (*few_kernel_for)(QuantType type, int n_tokens) = nullptr;
 };
 
 const LinearKernels& portable_linear_kernels();
 const LinearKernels& avx2_linear_kernels();
 const LinearKernels& avx512_linear_kernels();
 const LinearKernels& amx_linear_kernels();
-const FewTokenKernels& amx_few_token_kernels();
+FewTokenKernel amx_few_token_kernel_for(QuantType type, int n_tokens);
 
 }  // namespace spate::cpu
