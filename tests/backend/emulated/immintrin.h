@@ -292,6 +292,7 @@ Half half_of(Vector v) {
 #undef _tile_release
 #undef _tile_zero
 #undef _tile_loadd
+#undef _tile_stream_loadd
 #undef _tile_stored
 #undef _tile_dpbf16ps
 #undef _tile_dpbssd
@@ -355,6 +356,7 @@ Half half_of(Vector v) {
 #define _tile_release() emulated::tile_release()
 #define _tile_zero(tile) emulated::tile_zero(tile)
 #define _tile_loadd(tile, base, stride) emulated::tile_loadd(tile, base, stride)
+#define _tile_stream_loadd(tile, base, stride) emulated::tile_loadd(tile, base, stride)
 #define _tile_stored(tile, base, stride) emulated::tile_stored(tile, base, stride)
 #define _tile_dpbssd(c, a, b) emulated::tile_dpbssd(c, a, b)
 #define _tile_dpbf16ps(c, a, b) emulated::tile_dpbf16ps(c, a, b)
