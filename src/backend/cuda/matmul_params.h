@@ -5,6 +5,7 @@
 #include <cuda_fp16.h>
 
 #include "backend/cuda/matmul.h"
+#include "backend/cuda/ops.h"
 
 namespace spate::cuda {
 
@@ -58,7 +59,8 @@ struct MmaParams {
   WideShape wide;      // of matmul_wide.cuh, which does not either
   FoldedNorm norm;
   NextNorm next;
-  int n_cols;  // K without padding
+  int n_cols;        // K without padding
+  RopeKvArgs heads;  // of matmul_wide.cuh: what to make of the sums instead of y; q null: nothing
 };
 
 }  // namespace spate::cuda
