@@ -1,10 +1,13 @@
 // Matrices, activations and the memory of products for tests.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <gtest/gtest.h>
+#include <numeric>
 #include <random>
 #include <span>
+#include <thread>
 
 #include "backend/cuda/gemm.h"
 #include "backend/cuda/matmul.h"
@@ -98,15 +101,38 @@ struct Dot {
 };
 
 inline Dot dot(const Matrix& w, int row, const std::vector<float>& x, int token) {
-  Dot result;
+  constexpr int kLanes = 8;  // sums by themselves, so that the processor adds them beside one another
+  double sums[kLanes] = {}, magnitudes[kLanes] = {};
   const float* a = &w.values[size_t(row) * w.n_cols];
   const float* b = &x[size_t(token) * w.n_cols];
   for (int k = 0; k < w.n_cols; ++k) {
     const double product = double{a[k]} * b[k];
-    result.sum += product;
-    result.magnitude += std::abs(product);
+    sums[k % kLanes] += product;
+    magnitudes[k % kLanes] += std::abs(product);
   }
-  return result;
+  return {std::accumulate(sums, sums + kLanes, 0.0), std::accumulate(magnitudes, magnitudes + kLanes, 0.0)};
+}
+
+// Calls work(first, last) for pieces of rows [0, n_rows), beside one another where all take n_products.
+template <typename Work>
+void for_rows(int n_rows, int64_t n_products, Work&& work) {
+  constexpr int64_t kWorthAThread = 1 << 19;
+  const int64_t most = std::max(1u, std::thread::hardware_concurrency());
+  const int n = static_cast<int>(std::clamp<int64_t>(n_products / kWorthAThread, 1, most));
+  const auto begin = [&](int i) { return static_cast<int>(int64_t{n_rows} * i / n); };
+  std::vector<std::jthread> threads;
+  for (int i = 1; i < n; ++i) threads.emplace_back(work, begin(i), begin(i + 1));
+  work(0, begin(1));
+}
+
+// Of all rows and of tokens [0, n_tokens), [token][row].
+inline std::vector<Dot> dots(const Matrix& w, const std::vector<float>& x, int n_tokens) {
+  std::vector<Dot> all(size_t(n_tokens) * w.n_rows);
+  for_rows(w.n_rows, int64_t{n_tokens} * w.n_rows * w.n_cols, [&](int first, int last) {
+    for (int t = 0; t < n_tokens; ++t)
+      for (int r = first; r < last; ++r) all[size_t(t) * w.n_rows + r] = dot(w, r, x, t);
+  });
+  return all;
 }
 
 inline Dot dot(const Matrix& w, int row, const Activations& x, int token) {
@@ -159,9 +185,9 @@ class MatmulFixture : public ::testing::Test {
   double tolerance(const Matrix& w, int n_tokens) const {
     return takes_int8(w, n_tokens) ? kInt8Tolerance : kTolerance;
   }
-  // Row `row` times token `token` of the activations that the product gets.
-  Dot expected_dot(const Matrix& w, int row, const Activations& x, int token, int n_tokens) const {
-    return dot(w, row, takes_int8(w, n_tokens) ? x.int8_values : x.values, token);
+  // Every row times every token, [token][row], of the activations that the product gets.
+  std::vector<Dot> expected_dots(const Matrix& w, const Activations& x, int n_tokens) const {
+    return dots(w, takes_int8(w, n_tokens) ? x.int8_values : x.values, n_tokens);
   }
 
   void poison() {

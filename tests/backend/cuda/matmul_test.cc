@@ -37,13 +37,16 @@ class MatmulTest : public MatmulFixture {
     matmul(args, n_tokens, workspace_, profile_, nullptr);
     const std::vector<float> actual = y.download();
 
+    std::vector<std::vector<Dot>> dots_of;
+    for (const Matrix* part : parts) dots_of.push_back(expected_dots(*part, x, n_tokens));
     double worst = 0;
     for (int t = 0; t < n_tokens; ++t) {
       int column = 0;
-      for (const Matrix* part : parts) {
+      for (size_t i = 0; i < parts.size(); ++i) {
+        const Matrix* part = parts[i];
         for (int r = 0; r < part->n_rows; ++r, ++column) {
           const size_t at = size_t(t) * stride + column;
-          const Dot expected = expected_dot(*part, r, x, t, n_tokens);
+          const Dot& expected = dots_of[i][size_t(t) * part->n_rows + r];
           const double sum = expected.sum + (epilogue == Epilogue::kAdd ? initial[at] : 0);
           const double error = std::abs(actual[at] - sum),
                        bound = tolerance(*part, n_tokens) * expected.magnitude + 0x1p-24 * std::abs(sum);
@@ -70,9 +73,10 @@ class MatmulTest : public MatmulFixture {
         {.x = x.get(), .parts = {gate.packed, up.packed}, .n_parts = 2, .epilogue = Epilogue::kSwiGlu, .ff = ff.get()},
         n_tokens, workspace_, profile_, nullptr);
     const std::vector<__half> actual = ff.download();
+    const std::vector<Dot> of_gate = expected_dots(gate, x, n_tokens), of_up = expected_dots(up, x, n_tokens);
     for (int t = 0; t < n_tokens; ++t) {
       for (int r = 0; r < gate.n_rows; ++r) {
-        const Dot g = expected_dot(gate, r, x, t, n_tokens), u = expected_dot(up, r, x, t, n_tokens);
+        const Dot &g = of_gate[size_t(t) * gate.n_rows + r], &u = of_up[size_t(t) * up.n_rows + r];
         const double expected = g.sum / (1 + std::exp(-g.sum)) * u.sum * kFfScale;
         // d(silu)/dg is under 1.1; then float16's own rounding.
         const double bound = kFfScale * (1.1 * tolerance(gate, n_tokens) * g.magnitude * std::abs(u.sum) +

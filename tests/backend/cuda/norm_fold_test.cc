@@ -188,9 +188,10 @@ class NormFoldTest : public MatmulFixture, public ::testing::WithParamInterface<
             .next = residual.next()},
            n_tokens, workspace_, profile_, nullptr);
     residual.fetch();
+    const std::vector<Dot> expected = expected_dots(w, x, n_tokens);
     for (int t = 0; t < n_tokens; ++t)
       for (int r = 0; r < w.n_rows; ++r) {
-        const Dot product = expected_dot(w, r, x, t, n_tokens);
+        const Dot& product = expected[size_t(t) * w.n_rows + r];
         const double sum = residual.before(t, r) + x_scale * product.sum;
         ASSERT_NEAR(residual.after(t, r), sum,
                     tolerance(w, n_tokens) * x_scale * product.magnitude + 0x1p-23 * std::abs(residual.before(t, r)))
@@ -215,25 +216,27 @@ class NormFoldTest : public MatmulFixture, public ::testing::WithParamInterface<
     poison();
     matmul(args, n_tokens, workspace_, profile_, nullptr);
     const std::vector<float> actual = y.download();
-    for (int t = 0; t < n_tokens; ++t) {
-      int column = 0;
-      for (const Matrix* part : parts)
-        for (int r = 0; r < part->n_rows; ++r, ++column) {
-          const Expected expected = normalised_dot(*part, r, residual, t, n_tokens);
-          ASSERT_NEAR(actual[size_t(t) * rows + column], expected.sum, expected.bound)
+    int column = 0;
+    for (const Matrix* part : parts) {
+      const std::vector<Expected> expected = normalised_dots(*part, residual, n_tokens);
+      for (int t = 0; t < n_tokens; ++t)
+        for (int r = 0; r < part->n_rows; ++r) {
+          const Expected& e = expected[size_t(t) * part->n_rows + r];
+          ASSERT_NEAR(actual[size_t(t) * rows + column + r], e.sum, e.bound)
               << "token " << t << ", row " << r << " of " << quant_name(part->type);
         }
+      column += part->n_rows;
     }
     residual.check_next_scale();
   }
 
   struct Expected {
-    double sum, magnitude, bound;
+    double sum = 0, magnitude = 0, bound = 0;
   };
   // Of a row of weights and a normalised row. The bound: that of products, and the activations' rounding to float16;
   // of int8 activations, these are the reference themselves.
-  Expected normalised_dot(const Matrix& w, int row, const Residual& residual, int t, int n_tokens) const {
-    const double factor = residual.factor(t);
+  Expected normalised_dot(const Matrix& w, int row, const Residual& residual, int t, int n_tokens,
+                          double factor) const {
     Expected e{};
     if (takes_int8(w, n_tokens)) {
       const Int8Row& x = residual.int8_row(t);
@@ -254,6 +257,18 @@ class NormFoldTest : public MatmulFixture, public ::testing::WithParamInterface<
     }
     e.bound += (kTolerance + 1e-5) * e.magnitude;
     return e;
+  }
+  // Of all rows and tokens, [token][row].
+  std::vector<Expected> normalised_dots(const Matrix& w, const Residual& residual, int n_tokens) const {
+    std::vector<Expected> all(size_t(n_tokens) * w.n_rows);
+    for_rows(w.n_rows, int64_t{n_tokens} * w.n_rows * w.n_cols, [&](int first, int last) {
+      for (int t = 0; t < n_tokens; ++t) {
+        const double factor = residual.factor(t);
+        for (int r = first; r < last; ++r)
+          all[size_t(t) * w.n_rows + r] = normalised_dot(w, r, residual, t, n_tokens, factor);
+      }
+    });
+    return all;
   }
 };
 
@@ -361,10 +376,11 @@ TEST_P(NormFoldTest, SwiGlu_MakesUpForTheNorm) {
               .norm = residual.folded()},
              n_tokens, workspace_, profile_, nullptr);
       const std::vector<uint16_t> actual = ff.download();
+      const std::vector<Expected> of_gate = normalised_dots(gate, residual, n_tokens),
+                                  of_up = normalised_dots(*second, residual, n_tokens);
       for (int t = 0; t < n_tokens; ++t)
         for (int r = 0; r < d_ff; ++r) {
-          const Expected g = normalised_dot(gate, r, residual, t, n_tokens),
-                         u = normalised_dot(*second, r, residual, t, n_tokens);
+          const Expected &g = of_gate[size_t(t) * d_ff + r], &u = of_up[size_t(t) * d_ff + r];
           const double expected = g.sum / (1 + std::exp(-g.sum)) * u.sum * kFfScale;
           // d(silu)/dg is under 1.1; then float16's own rounding.
           const double bound = kFfScale * (1.1 * g.bound * (std::abs(u.sum) + u.bound) + std::abs(g.sum) * u.bound) +
