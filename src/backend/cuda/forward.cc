@@ -16,7 +16,6 @@ struct LayerPass {
   // has a kernel of its own, as the one before the LM head.
   bool folds;
 
-  // True: it makes its heads.
   bool product(const MatmulArgs& args) const {
     return matmul(args, n_tokens, context.workspace.matmul, context.profile, context.stream);
   }
@@ -96,15 +95,14 @@ struct LayerPass {
   void attention_layer(const AttentionGrid& grid) const {
     const bool normalises = is_first || !folds;
     if (normalises) normalise(kAttention);
-    const RopeKvArgs to = heads();
+    const RopeKvArgs made = heads();
     MatmulArgs args = qkv(normalises);
-    if (context.profile.wide_rope) args.heads = &to;
-    if (!product(args)) rope_and_write_kv(to, n_tokens, context.stream);
+    if (context.profile.wide_rope) args.heads = &made;
+    if (!product(args)) rope_and_write_kv(made, n_tokens, context.stream);
     attend(grid);
     product(attention_output());
   }
 
-  // What queries, keys and values are made with.
   RopeKvArgs heads() const {
     const ModelSpec& spec = context.spec;
     return {.raw = {.qkv = context.workspace.qkv,

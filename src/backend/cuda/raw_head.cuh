@@ -186,7 +186,7 @@ __device__ __forceinline__ void write_query(const float* head, int head_dim, int
 template <KvType kType, int kPairs, class Row>
 __device__ __forceinline__ void write_row(const float* head, int head_dim, int lane, const Row& row) {
   if constexpr (kType == KvType::kQ8_0) {
-#pragma unroll 4
+#pragma unroll
     for (int block = 0; block < 2 * kPairs; ++block) {
       const int d = block * kKvBlock + lane;
       if (block * kKvBlock >= head_dim) break;

@@ -12,8 +12,6 @@ TEST(DeviceProfile, Tune_SetsThresholdsAndSwitches) {
   EXPECT_EQ(profile.gemm_min_tokens, 4096);
   EXPECT_TRUE(profile.tune("graphs=0").ok());
   EXPECT_FALSE(profile.graphs);
-  EXPECT_TRUE(profile.tune("wide_rope=1").ok());
-  EXPECT_TRUE(profile.wide_rope);
   EXPECT_TRUE(profile.tune("dependent_launch=1").ok());
   EXPECT_TRUE(profile.dependent_launch);
   EXPECT_TRUE(profile.tune("attention_cluster=8").ok());

@@ -142,20 +142,6 @@ TEST_P(CudaExecutorModels, FoldedNorms_CloseToNormsApart) {
                  fmt::format("{}, {} tokens a step, norms folded and apart", GetParam().name, step_tokens));
 }
 
-// Queries, keys and values made within the product differ in rounding alone: its sums are cut up in another way.
-TEST_P(CudaExecutorModels, HeadsOfTheProduct_CloseToHeadsApart) {
-  const auto heads_within = [&](bool within) {
-    return make_executor(model_, kLimits, [&](CudaExecutorOptions& options) { options.profile.wide_rope = within; });
-  };
-  const auto apart = heads_within(false), within = heads_within(true);
-  ASSERT_TRUE(apart != nullptr && within != nullptr);
-  const std::vector<int32_t> given = tokens(300, 9);
-  for (const int step_tokens : {1, 9, 16, 33, 64, 128})
-    expect_close(score_tokens(*within, given, {.step_tokens = step_tokens}).next_logprob,
-                 score_tokens(*apart, given, {.step_tokens = step_tokens}).next_logprob, closeness(step_tokens),
-                 fmt::format("{}, {} tokens a step, heads within the product and apart", GetParam().name, step_tokens));
-}
-
 // A sequence among others: how far it has come.
 struct Progress {
   std::vector<int32_t> tokens;

@@ -310,38 +310,6 @@ TEST(WidePlan, TwoTypes_HaveCtasOfTheirOwn) {
   }
 }
 
-// A product that might make heads of its sums has CTAs of whole ones, where there are such.
-TEST(WidePlan, Heads_AreNotCutWherePossible) {
-  const DeviceProfile profile = device(132, 227 << 10);
-  for (const int n_tokens : {9, 16, 32, 64}) {
-    // Queries, keys and values of models of 0.5, 1.5, 7, 8 and 70 billion weights; values of another type.
-    for (const auto& [q_dim, kv_dim, d_model, head_dim] :
-         {std::tuple(896, 128, 896, 64), std::tuple(1536, 256, 1536, 128), std::tuple(3584, 512, 3584, 128),
-          std::tuple(4096, 1024, 4096, 128), std::tuple(8192, 1024, 8192, 128)}) {
-      const MmaShape shape{n_tokens, (q_dim + 2 * kv_dim) / kTileRows, (d_model + 255) / kTileCols, false, head_dim};
-      for (const int first_slots : {shape.n_slots, (q_dim + kv_dim) / kTileRows}) {
-        const WidePlan plan = plan_wide(shape, {first_slots, 3360}, kH200Room, profile);
-        EXPECT_TRUE(holds_heads(plan, head_dim)) << n_tokens << " tokens, " << q_dim << " rows of queries";
-        EXPECT_EQ((kTileRows << plan.warps_m_log2) % head_dim, 0);
-        EXPECT_LE(plan.tokens, kWideHeadTokens);
-      }
-    }
-  }
-}
-
-TEST(WidePlan, HeadsThatNoCtaHoldsWhole_AreLeftApart) {
-  const DeviceProfile profile = device(132, 227 << 10);
-  for (const int head_dim : {80, 96, 112, 256}) {
-    const MmaShape apart{16, 3 * 32 * head_dim / kTileRows, 16, false}, might{16, apart.n_slots, 16, false, head_dim};
-    const WidePlan plan = plan_wide(might, {might.n_slots, 2304}, kH200Room, profile);
-    EXPECT_FALSE(holds_heads(plan, head_dim)) << head_dim;
-    const WidePlan as_before = plan_wide(apart, {apart.n_slots, 2304}, kH200Room, profile);
-    EXPECT_EQ(plan.warps_m_log2, as_before.warps_m_log2) << "of no use, so it is cut as it was";
-    EXPECT_EQ(plan.cluster, as_before.cluster);
-  }
-  EXPECT_FALSE(holds_heads(WidePlan{}, 64)) << "no plan";
-}
-
 // What finds no room at once waits for a place: as many rounds of tiles again.
 TEST(WidePlan, Clusters_AreNoMoreThanThereIsRoomFor) {
   const DeviceProfile profile = device(132, 227 << 10);
