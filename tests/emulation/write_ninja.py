@@ -73,7 +73,7 @@ def libraries(ninja, build):
     groups = {"products": [], "others": []}
     for f in cuda:
         output = ninja.compile(f"{CUDA}/{f}")
-        if f.startswith(PRODUCTS) or f.endswith(".cc") or f == "rope_kv.cu":  # a product can do its work
+        if f.startswith(PRODUCTS) or f.endswith(".cc"):
             groups["products"].append(output)
         if not f.startswith(PRODUCTS):
             groups["others"].append(output)

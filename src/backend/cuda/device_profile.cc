@@ -53,7 +53,6 @@ constexpr std::string_view kDependentLaunch = "dependent_launch";
 constexpr Switch kSwitches[] = {
     {kDependentLaunch, &DeviceProfile::dependent_launch},
     {"graphs", &DeviceProfile::graphs},
-    {"wide_rope", &DeviceProfile::wide_rope},
     {"fp8_fast_sums", &DeviceProfile::fp8_fast_sums},
     {"stream_k_split_always", &DeviceProfile::stream_k_split_always},
 };

@@ -29,7 +29,6 @@ struct DeviceProfile {
   int stream_int8_warps = 16;  // that multiply in such a CTA, at most
   int wide_min_tokens = 0;     // from here on by matmul_wide.cuh (wgmma: capability 9.0 alone); 0: never
   int wide_cluster = 8;        // there, CTAs of a cluster that share K, at most
-  bool wide_rope = false;      // there, queries, keys and values are made of their product's sums at once
   int gemm_min_tokens = 256;   // from here on: decoded once, then cuBLASLt
   // Up to here, below gemm_min_tokens, RMSNorm is folded into the products around it; 0: never.
   int fused_norm_tokens = 2;    // below wide_min_tokens

@@ -16,8 +16,8 @@ struct LayerPass {
   // has a kernel of its own, as the one before the LM head.
   bool folds;
 
-  bool product(const MatmulArgs& args) const {
-    return matmul(args, n_tokens, context.workspace.matmul, context.profile, context.stream);
+  void product(const MatmulArgs& args) const {
+    matmul(args, n_tokens, context.workspace.matmul, context.profile, context.stream);
   }
 
   // Of the attention's (0) or the feed-forward's (1) input.
@@ -95,32 +95,31 @@ struct LayerPass {
   void attention_layer(const AttentionGrid& grid) const {
     const bool normalises = is_first || !folds;
     if (normalises) normalise(kAttention);
-    const RopeKvArgs made = heads();
-    MatmulArgs args = qkv(normalises);
-    if (context.profile.wide_rope) args.heads = &made;
-    if (!product(args)) rope_and_write_kv(made, n_tokens, context.stream);
+    product(qkv(normalises));
+    rotate_and_store();
     attend(grid);
     product(attention_output());
   }
 
-  RopeKvArgs heads() const {
+  void rotate_and_store() const {
     const ModelSpec& spec = context.spec;
-    return {.raw = {.qkv = context.workspace.qkv,
-                    .bias = layer.qkv_bias,
-                    .q_norm = layer.q_norm,
-                    .k_norm = layer.k_norm,
-                    .frequencies = context.weights.frequencies,
-                    .magnitude = spec.rope.magnitude,
-                    .norm_epsilon = spec.norm_epsilon,
-                    .style = spec.rope.style,
-                    .rotary_dim = spec.rope.rotary_dim},
-            .n_heads = spec.n_heads,
-            .n_kv_heads = spec.n_kv_heads,
-            .head_dim = spec.head_dim,
-            .batch = context.step.batch,
-            .kv = kv,
-            .q = context.workspace.q,
-            .dependent_launch = context.profile.dependent_launch};
+    rope_and_write_kv({.raw = {.qkv = context.workspace.qkv,
+                               .bias = layer.qkv_bias,
+                               .q_norm = layer.q_norm,
+                               .k_norm = layer.k_norm,
+                               .frequencies = context.weights.frequencies,
+                               .magnitude = spec.rope.magnitude,
+                               .norm_epsilon = spec.norm_epsilon,
+                               .style = spec.rope.style,
+                               .rotary_dim = spec.rope.rotary_dim},
+                       .n_heads = spec.n_heads,
+                       .n_kv_heads = spec.n_kv_heads,
+                       .head_dim = spec.head_dim,
+                       .batch = context.step.batch,
+                       .kv = kv,
+                       .q = context.workspace.q,
+                       .dependent_launch = context.profile.dependent_launch},
+                      n_tokens, context.stream);
   }
 
   void attend(const AttentionGrid& grid) const {

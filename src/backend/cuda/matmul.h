@@ -60,8 +60,6 @@ void set_scale(const MatrixScale& scale, PackedMatrix& matrix, std::byte* tiles,
 void pack_rows(const void* raw, int first_row, int n_rows, const PackedMatrix& matrix, std::byte* tiles,
                cudaStream_t stream);
 
-struct RopeKvArgs;  // ops.h
-
 enum class Epilogue {
   kStore,   // y = product
   kAdd,     // y += product (the residual stream)
@@ -80,8 +78,6 @@ struct MatmulArgs {
   __half* ff = nullptr;  // [T, padded_cols(parts[0].n_rows)], permuted: kSwiGlu
   FoldedNorm norm = {};  // of x
   NextNorm next = {};    // of y, the whole of one part: kAdd
-  // What is to be made of the sums instead of y, where the product can: parts are queries, keys and values; kStore.
-  const RopeKvArgs* heads = nullptr;
 };
 
 // Whether a product of so many tokens can have a folded norm before or behind it: not on the way through cuBLASLt.
@@ -136,10 +132,8 @@ struct MatmulWorkspaceSize {
 };
 MatmulWorkspaceSize matmul_workspace_size(const MatmulDemand& demand, const DeviceProfile& profile);
 
-// Launches the product for n_tokens rows of x. May be captured into a graph; allocates nothing. True: it makes
-// args.heads, as rope_and_write_kv() would of the y that it does not write. That depends on the number of tokens and on
-// the shapes and types of the parts.
-bool matmul(const MatmulArgs& args, int n_tokens, const MatmulWorkspace& workspace, const DeviceProfile& profile,
+// Launches the product for n_tokens rows of x. May be captured into a graph; allocates nothing.
+void matmul(const MatmulArgs& args, int n_tokens, const MatmulWorkspace& workspace, const DeviceProfile& profile,
             cudaStream_t stream);
 
 }  // namespace spate::cuda

@@ -10,7 +10,6 @@
 #include "backend/cuda/matmul_stream.h"
 #include "backend/cuda/matmul_stream_int8.h"
 #include "backend/cuda/matmul_wide.h"
-#include "backend/cuda/ops.h"
 #include "backend/cuda/swiglu.h"
 #include "backend/cuda/tensor_map.h"
 #include "backend/cuda/tile_scales.h"
@@ -80,10 +79,9 @@ void align_second_type(MmaParams& params, int warps_m) {
   params.n_slots += padding;
 }
 
-// By matmul_wide.cuh, where it can be. Of parts of type `first` and, behind them, of type `second`. heads: null, or
-// what to make of the sums if the plan allows; then they are in params.
-bool run_wide(QuantType first, QuantType second, const MmaShape& shape, const RopeKvArgs* heads, MmaParams& params,
-              const DeviceProfile& profile, cudaStream_t stream) {
+// By matmul_wide.cuh, where it can be. Of parts of type `first` and, behind them, of type `second`.
+bool run_wide(QuantType first, QuantType second, const MmaShape& shape, MmaParams& params, const DeviceProfile& profile,
+              cudaStream_t stream) {
   const bool is_pair = params.parts[params.n_parts - 1].second;
   if (is_pair ? !takes_wide_pair(first, second, shape.n_tokens, profile) : !profile.takes_wide(shape.n_tokens))
     return false;
@@ -96,7 +94,6 @@ bool run_wide(QuantType first, QuantType second, const MmaShape& shape, const Ro
   align_second_type(params, 1 << plan.warps_m_log2);
   params.warps_m_log2 = plan.warps_m_log2;
   params.wide = plan.shape;
-  if (heads != nullptr && holds_heads(plan, heads->head_dim)) params.heads = *heads;
   const Launch how{.grid = dim3(static_cast<unsigned>(plan.token_groups), static_cast<unsigned>(plan.slot_groups),
                                 static_cast<unsigned>(plan.cluster)),
                    .block = dim3(kWideThreads),
@@ -111,22 +108,19 @@ bool run_wide(QuantType first, QuantType second, const MmaShape& shape, const Ro
   return true;
 }
 
-// Parts [first, end) of the args, which share kernels; `column` of the first one's first row in y. True: it makes the
-// args' heads.
-bool run_mma(const MatmulArgs& args, int first, int end, int column, int n_tokens, const MatmulWorkspace& workspace,
+// Parts [first, end) of the args, which share kernels; `column` of the first one's first row in y.
+void run_mma(const MatmulArgs& args, int first, int end, int column, int n_tokens, const MatmulWorkspace& workspace,
              const DeviceProfile& profile, cudaStream_t stream) {
   const PackedMatrix& matrix = args.parts[first];
   MmaParams params = resolve_parts(args, {first, end, column}, matrix.type, n_tokens, workspace);
-  const RopeKvArgs* heads = end - first == args.n_parts ? args.heads : nullptr;  // whoever makes them makes all
   const MmaShape shape{.n_tokens = n_tokens,
                        .n_slots = params.n_slots,
                        .n_k_tiles = params.n_k_tiles,
-                       .swiglu = args.epilogue == Epilogue::kSwiGlu,
-                       .head_dim = heads == nullptr ? 0 : heads->head_dim};
+                       .swiglu = args.epilogue == Epilogue::kSwiGlu};
   const PackedMatrix& last = args.parts[end - 1];
   if (run_stream(matrix.type, same_kernels(matrix, last) ? matrix.type : last.type, shape, params, profile, stream))
-    return false;
-  if (run_wide(matrix.type, last.type, shape, heads, params, profile, stream)) return params.heads.q != nullptr;
+    return;
+  if (run_wide(matrix.type, last.type, shape, params, profile, stream)) return;
   SPATE_CHECK(same_kernels(matrix, last) || n_tokens <= tier_shape(MmaTier::k8Tokens).tokens,
               "a product of {} tokens with parts of {} and of {}", n_tokens, quant_name(matrix.type),
               quant_name(last.type));
@@ -145,19 +139,6 @@ bool run_mma(const MatmulArgs& args, int first, int end, int column, int n_token
                                         : pair_kernel(matrix.type, last.type)(params, how),
              "product of {} tokens with {} panels of {} x {} columns of {}", n_tokens, params.n_slots, kTileRows,
              matrix.n_cols, quant_name(matrix.type));
-  return false;
-}
-
-// CHECKs that the parts are the queries, keys and values of args.heads.
-void check_heads(const MatmulArgs& args) {
-  const RopeKvArgs& heads = *args.heads;
-  check_raw_heads(heads.raw, heads.head_dim);
-  SPATE_CHECK(args.n_parts == 3 && args.epilogue == Epilogue::kStore &&
-                  args.parts[0].n_rows == heads.n_heads * heads.head_dim &&
-                  args.parts[1].n_rows == heads.n_kv_heads * heads.head_dim &&
-                  args.parts[2].n_rows == args.parts[1].n_rows,
-              "{} and {} heads of {} of {} matrices, the first of {} rows", heads.n_heads, heads.n_kv_heads,
-              heads.head_dim, args.n_parts, args.parts[0].n_rows);
 }
 
 // One past the last part that shares a launch with part `first`: those of its type; and behind them, for some numbers
@@ -316,22 +297,21 @@ MatmulWorkspaceSize matmul_workspace_size(const MatmulDemand& demand, const Devi
           .fp8_tokens = fp8 ? demand.max_tokens : 0};
 }
 
-bool matmul(const MatmulArgs& args, int n_tokens, const MatmulWorkspace& workspace, const DeviceProfile& profile,
+void matmul(const MatmulArgs& args, int n_tokens, const MatmulWorkspace& workspace, const DeviceProfile& profile,
             cudaStream_t stream) {
   SPATE_CHECK(args.n_parts >= 1 && args.n_parts <= kMaxParts, "{} matrices in a product", args.n_parts);
-  if (args.heads != nullptr) check_heads(args);
-  if (n_tokens == 0) return args.heads != nullptr;
+  if (n_tokens == 0) return;
   const bool folded = args.norm.squares != nullptr || args.next.x != nullptr;
   SPATE_CHECK(!folded || can_fold_norm(n_tokens, profile), "a norm is folded into a product of {} tokens", n_tokens);
   SPATE_CHECK(args.next.x == nullptr || (args.epilogue == Epilogue::kAdd && args.n_parts == 1),
               "activations are wanted of a product of {} matrices that does not add", args.n_parts);
   if (n_tokens >= profile.gemm_min_tokens && can_multiply_fp8(args, n_tokens, workspace)) {
     multiply_fp8(args, n_tokens, workspace, profile, stream);
-    return false;
+    return;
   }
   if (n_tokens >= profile.gemm_min_tokens && workspace.gemm != nullptr && fits_decoded(args, workspace)) {
     run_decoded(args, n_tokens, workspace, profile, stream);
-    return false;
+    return;
   }
   if (args.epilogue == Epilogue::kSwiGlu && !same_kernels(args.parts[0], args.parts[1])) {
     const int d_ff = args.parts[0].n_rows;
@@ -347,16 +327,14 @@ bool matmul(const MatmulArgs& args, int n_tokens, const MatmulWorkspace& workspa
       run_mma(separate, 1, 2, d_ff, n, workspace, profile, stream);
       swiglu(args, first, n, workspace, profile, stream);
     }
-    return false;
+    return;
   }
-  bool makes_heads = false;
   int column = 0;
   for (int first = 0; first < args.n_parts;) {
     const int end = launch_end(args, first, n_tokens, profile);
-    makes_heads = run_mma(args, first, end, column, n_tokens, workspace, profile, stream);
+    run_mma(args, first, end, column, n_tokens, workspace, profile, stream);
     for (; first < end; ++first) column += args.parts[first].n_rows;
   }
-  return makes_heads;
 }
 
 }  // namespace spate::cuda

@@ -5,7 +5,6 @@
 #include <cuda_fp16.h>
 
 #include "backend/cuda/matmul.h"
-#include "backend/cuda/ops.h"
 
 namespace spate::cuda {
 
@@ -61,8 +60,7 @@ struct MmaParams {
   WideShape wide;      // of matmul_wide.cuh, which does not either
   FoldedNorm norm;
   NextNorm next;
-  int n_cols;        // K without padding
-  RopeKvArgs heads;  // of matmul_wide.cuh: what to make of the sums instead of y; q null: nothing
+  int n_cols;  // K without padding
 };
 
 }  // namespace spate::cuda

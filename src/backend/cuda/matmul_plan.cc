@@ -260,25 +260,18 @@ double wide_cycles(const WidePlan& plan, const MmaShape& shape, int tile_bytes, 
   constexpr double kStartAndEnd = 5500;
   // By estimate: two barriers of a cluster, and what an SM gets a cycle from the others' shared memory.
   constexpr double kClusterFixUp = 1500, kClusterBytes = 16;
-  constexpr double kHeadsApart = 5500;  // by a kernel of their own
   const int warps_m = 1 << plan.warps_m_log2, warps_k = kWideWarps / warps_m;
   const int clusters = plan.slot_groups * plan.token_groups, ctas = clusters * plan.cluster;
   const double bytes = std::min(kMostBytes, kL2Bytes * std::max(1.0, static_cast<double>(profile.n_sms) / ctas));
   const double weights = kWideWarps * tile_bytes, activations = warps_k * plan.tokens * kTokenTileBytes;
   const double round = std::max(kDecode + kToken * plan.tokens, (weights + activations) / bytes);
   double cta = ceil_div(ceil_div(shape.n_k_tiles, plan.cluster), warps_k) * round + kStartAndEnd;
-  const double apart = shape.head_dim > 0 && !holds_heads(plan, shape.head_dim) ? kHeadsApart : 0;
-  if (plan.cluster == 1) return ceil_div(ctas, profile.n_sms) * cta + apart;
+  if (plan.cluster == 1) return ceil_div(ctas, profile.n_sms) * cta;
   cta += kClusterFixUp + 4.0 * plan.tokens * warps_m * kTileRows / kClusterBytes;
-  return ceil_div(clusters, room.clusters[plan.cluster]) * cta + apart;
+  return ceil_div(clusters, room.clusters[plan.cluster]) * cta;
 }
 
 }  // namespace
-
-bool holds_heads(const WidePlan& plan, int head_dim) {
-  return plan.tokens > 0 && plan.tokens <= kWideHeadTokens && head_dim % kTileRows == 0 && head_dim <= kWideHeadDim &&
-         (kTileRows << plan.warps_m_log2) % head_dim == 0;
-}
 
 WidePlan plan_wide(const MmaShape& shape, const WideTypes& types, const ClusterRoom& room,
                    const DeviceProfile& profile) {

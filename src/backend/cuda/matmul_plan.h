@@ -14,7 +14,6 @@ struct MmaShape {
   int n_slots;    // panels of 16 rows over all parts
   int n_k_tiles;  // of 256 columns
   bool swiglu;
-  int head_dim = 0;  // of the heads that the product might make of its sums (MatmulArgs::heads); 0: none
 };
 
 // What CTAs that share K need in memory.
@@ -66,9 +65,6 @@ struct WidePlan {
   WideShape shape;
   int shared_bytes = 0;
 };
-
-// Whether CTAs of the plan can make heads of their sums: each has whole ones.
-bool holds_heads(const WidePlan& plan, int head_dim);
 
 // room: what clusters the device runs.
 WidePlan plan_wide(const MmaShape& shape, const WideTypes& types, const ClusterRoom& room,

@@ -50,8 +50,7 @@ MmaParams resolve_parts(const MatmulArgs& args, const PartRange& range, QuantTyp
                    .wide = {},
                    .norm = args.norm,
                    .next = args.next,
-                   .n_cols = matrix.n_cols,
-                   .heads = {}};
+                   .n_cols = matrix.n_cols};
   int column = range.column;
   for (int i = range.first; i < range.end; ++i) {
     const PackedMatrix& part = args.parts[i];

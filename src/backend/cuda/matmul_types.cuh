@@ -124,24 +124,18 @@ cudaError_t launch_mma(MmaTier tier, const MmaParams& params, const Launch& how)
 
 template <class Tile>
 cudaError_t launch_wide(int n_tokens, const MmaParams& params, const CUtensorMap& x, const Launch& how) {
-  static_assert(kWideHeadTokens == 64);
-  const bool heads = params.heads.q != nullptr;
-  const auto kernel =
-      n_tokens == 16   ? (heads ? matmul_wide_kernel<Tile, Tile, 16, true> : matmul_wide_kernel<Tile, Tile, 16, false>)
-      : n_tokens == 32 ? (heads ? matmul_wide_kernel<Tile, Tile, 32, true> : matmul_wide_kernel<Tile, Tile, 32, false>)
-      : n_tokens == 64 ? (heads ? matmul_wide_kernel<Tile, Tile, 64, true> : matmul_wide_kernel<Tile, Tile, 64, false>)
-                       : matmul_wide_kernel<Tile, Tile, 128, false>;
+  const auto kernel = n_tokens == 16   ? matmul_wide_kernel<Tile, Tile, 16>
+                      : n_tokens == 32 ? matmul_wide_kernel<Tile, Tile, 32>
+                      : n_tokens == 64 ? matmul_wide_kernel<Tile, Tile, 64>
+                                       : matmul_wide_kernel<Tile, Tile, 128>;
   return launch(how, kernel, params, x);
 }
 
 // Of parts of two formats.
 template <class Tile, class SecondTile>
 cudaError_t launch_wide_pair(int n_tokens, const MmaParams& params, const CUtensorMap& x, const Launch& how) {
-  const bool heads = params.heads.q != nullptr;
   const auto kernel =
-      n_tokens == 32
-          ? (heads ? matmul_wide_kernel<Tile, SecondTile, 32, true> : matmul_wide_kernel<Tile, SecondTile, 32, false>)
-          : (heads ? matmul_wide_kernel<Tile, SecondTile, 64, true> : matmul_wide_kernel<Tile, SecondTile, 64, false>);
+      n_tokens == 32 ? matmul_wide_kernel<Tile, SecondTile, 32> : matmul_wide_kernel<Tile, SecondTile, 64>;
   return launch(how, kernel, params, x);
 }
 

@@ -7,8 +7,7 @@
 //   the first of them before the kernel's predecessor has ended;
 // - one more warp fills a ring of activations, half a tile's columns at a time, by tensor copies that swizzle them;
 // - products are asynchronous: while one runs, the warp decodes for the next.
-// K may besides be cut between the CTAs of a cluster (matmul_wide_epilogue.cuh). Queries, keys and values can be made
-// of the sums at once (matmul_wide_heads.cuh).
+// K may besides be cut between the CTAs of a cluster (matmul_wide_epilogue.cuh).
 #pragma once
 
 #include <cuda.h>
@@ -275,9 +274,8 @@ __device__ __forceinline__ void multiply_cta(const MmaParams& p, const CtaPlace&
 
 #endif  // SPATE_HAS_WGMMA
 
-// Parts of two formats: each CTA's slots are of one (MatmulPart::second). kHeads: sums become queries, keys and
-// values; by a kernel of its own, as one that could do either had 309 instructions a tile (Q4_K, 32 tokens) for 298.
-template <class Tile, class SecondTile, int kTokens, bool kHeads>
+// Parts of two formats: each CTA's slots are of one (MatmulPart::second).
+template <class Tile, class SecondTile, int kTokens>
 __global__ void __launch_bounds__(kWideThreads, 1)
     matmul_wide_kernel(const __grid_constant__ MmaParams p, const __grid_constant__ CUtensorMap x_map) {
 #if SPATE_HAS_WGMMA
@@ -300,15 +298,10 @@ __global__ void __launch_bounds__(kWideThreads, 1)
     prefetch_map(&x_map);
     x.init();
     barrier_init(nowhere, kWideWarps);
-    if constexpr (kHeads) init_head_tokens();
   }
   __syncthreads();
   if (warp >= kWideWarps) {
     give_registers<kWideFewRegisters>();
-    if (kHeads && warp == kWideWarps + 1) {
-      const TokenShare share = TokenShare::of(min(p.n_tokens - place.first_token, kTokens));
-      fetch_head_tokens(p.heads, place.first_token, share.begin, share.end);
-    }
     wait_for_predecessor();
     if (threadIdx.x == 32 * kWideWarps) send_activations<kTokens>(x_map, place, x);
     return;
@@ -320,7 +313,7 @@ __global__ void __launch_bounds__(kWideThreads, 1)
   } else {
     multiply_cta<Tile, kTokens>(p, place, at, warp, shared, x, nowhere, sums);
   }
-  WideEpilogue<kTokens, kHeads>(p, place, reinterpret_cast<float*>(shared)).run(sums);
+  WideEpilogue<kTokens>(p, place, reinterpret_cast<float*>(shared)).run(sums);
 #endif
 }
 

@@ -21,10 +21,6 @@ inline constexpr int kWideAlignment = 1024;    // of the activations in shared m
 // Of products of parts of two types, at most: their CTAs take 32 or 64 tokens, and more are multiplied part by part.
 inline constexpr int kWidePairTokens = 64;
 
-// Heads of queries, keys and values that a CTA can make of its sums (matmul_wide_heads.cuh): of as many of its tokens
-// and dimensions at most.
-inline constexpr int kWideHeadTokens = 64, kWideHeadDim = 128;
-
 // A warp's weights come by tiles; those of 8 KB by halves, which lie one behind the other.
 SPATE_HD constexpr int wide_chunks_per_tile(int tile_bytes) {
   return tile_bytes > 4352 ? 2 : 1;

@@ -1,12 +1,10 @@
 // The end of a product by matmul_wide.cuh: a CTA's sums are added up over its warps and, through each other's shared
-// memory, over the CTAs of its cluster, which shared K; each of these writes a share of the tokens, or makes queries,
-// keys and values of it.
+// memory, over the CTAs of its cluster, which shared K; each of these writes a share of the tokens.
 #pragma once
 
 #include "backend/cuda/cluster.cuh"
 #include "backend/cuda/matmul_mma.cuh"
 #include "backend/cuda/matmul_wide.h"
-#include "backend/cuda/matmul_wide_heads.cuh"
 
 namespace spate::cuda {
 
@@ -24,8 +22,7 @@ struct TokenShare {
 };
 
 // By the warps that multiply. Sums lie in shared memory as [warps that share K][kTokens][rows + kRowPad].
-// kHeads: they make queries, keys and values (MmaParams::heads).
-template <int kTokens, bool kHeads>
+template <int kTokens>
 class WideEpilogue {
  public:
   __device__ WideEpilogue(const MmaParams& p, const CtaPlace& place, float* sums)
@@ -40,16 +37,19 @@ class WideEpilogue {
   __device__ void run(const Sums<kTokens / 8, 1>& sums) {
     leave(sums);
     if (place_.warps_k > 1) add_up_warps();
-    if (gridDim.z > 1) cluster_arrive();
-    if constexpr (kHeads) {
-      write_heads();
+    if (gridDim.z > 1) {
+      cluster_arrive();
+      cluster_wait();
+      add_up_cluster();
+      cluster_arrive();  // no more of the others' sums is wanted
+      barrier();
+    } else if (place_.warps_k > 1) {
+      barrier();
+    }
+    if (p_.epilogue == Epilogue::kSwiGlu) {
+      write_swiglu();
     } else {
-      collect();
-      if (p_.epilogue == Epilogue::kSwiGlu) {
-        write_swiglu();
-      } else {
-        write();
-      }
+      write();
     }
     if (gridDim.z > 1) cluster_wait();  // its own sums stay until then
   }
@@ -113,31 +113,6 @@ class WideEpilogue {
       for (int rank = 0; rank < n_ctas; ++rank) add(sum, load_cluster_4(cluster_address(at, rank)));
       *to = sum;
     }
-  }
-
-  // Waits for the other warps' sums, and the other CTAs'.
-  __device__ void collect() {
-    if (gridDim.z > 1) {
-      cluster_wait();
-      add_up_cluster();
-      cluster_arrive();  // no more of the others' sums is wanted
-      barrier();
-    } else if (place_.warps_k > 1) {
-      barrier();
-    }
-  }
-
-  // In one loop, although sums are waited for once: its instructions are as many as they are.
-  __device__ void write_heads() {
-    WideHeads heads(p_, place_, rows_log2_, share_.begin, share_.end);
-    bool collected = false;
-#pragma unroll 1
-    do {
-      heads.prepare();
-      if (!collected) collect();
-      collected = true;
-      heads.make(sums_, stride_);
-    } while (heads.next());
   }
 
   __device__ void write() const {
