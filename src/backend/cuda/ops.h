@@ -84,9 +84,6 @@ struct RawHeads {
   RopeStyle style{};
   int rotary_dim = 0;
 };
-// CHECKs what the kernels that take them count on.
-void check_raw_heads(const RawHeads& raw, int head_dim);
-
 // What follows the QKV product: queries made, keys and values written to their pages.
 struct RopeKvArgs {
   RawHeads raw;

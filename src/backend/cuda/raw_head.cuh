@@ -69,14 +69,13 @@ template <int kPairs>
 struct Angles {
   Rotation rotation[kPairs];
 
-  // frequencies: raw's, or a copy of them.
-  __device__ __forceinline__ void set(const RawHeads& raw, const float* frequencies, int position, int lane) {
+  __device__ __forceinline__ void set(const RawHeads& raw, int position, int lane) {
 #pragma unroll
     for (int i = 0; i < kPairs; ++i) {
       const int pair = lane + 32 * i;
       rotation[i] = {1, 0};
       if (pair >= raw.rotary_dim / 2) continue;
-      const Rotation r = rotation_at(position, frequencies[pair]);
+      const Rotation r = rotation_at(position, raw.frequencies[pair]);
       rotation[i] = {r.cos * raw.magnitude, r.sin * raw.magnitude};
     }
   }
@@ -109,18 +108,6 @@ struct HeadValues {
     for (int i = 0; i < kPairs; ++i) {
       const int pair = lane + 32 * i;
       x[i] = pair < head_dim / 2 ? reinterpret_cast<const float2*>(from)[pair] : float2{0, 0};
-    }
-  }
-
-  // By a factor for each dimension, then by one for all of them; never fused with what is added later.
-  template <typename Factor>
-  __device__ __forceinline__ void multiply(const Factor& of_dimension, float of_all, int head_dim, int lane) {
-#pragma unroll
-    for (int i = 0; i < kPairs; ++i) {
-      const int pair = lane + 32 * i;
-      if (pair >= head_dim / 2) continue;
-      x[i].x = __fmul_rn(__fmul_rn(x[i].x, of_dimension(2 * pair)), of_all);
-      x[i].y = __fmul_rn(__fmul_rn(x[i].y, of_dimension(2 * pair + 1)), of_all);
     }
   }
 
@@ -171,38 +158,27 @@ __device__ __forceinline__ __half2 saturated_half2(float2 v) {
 }
 
 // A query as attention takes it: q[head_dim].
-template <int kPairs>
 __device__ __forceinline__ void write_query(const float* head, int head_dim, int lane, __half* q) {
-#pragma unroll
-  for (int i = 0; i < kPairs; ++i) {
-    const int pair = lane + 32 * i;
-    if (pair >= head_dim / 2) continue;
+  for (int pair = lane; pair < head_dim / 2; pair += 32)
     reinterpret_cast<__half2*>(q)[pair] = saturated_half2(reinterpret_cast<const float2*>(head)[pair]);
-  }
 }
 
 // A key or value as it is kept. row.at(byte): where a byte of the row goes, neighbours staying neighbours within 16;
 // row.scale(block): where the scale of 32 dimensions goes (q8_0).
-template <KvType kType, int kPairs, class Row>
+template <KvType kType, class Row>
 __device__ __forceinline__ void write_row(const float* head, int head_dim, int lane, const Row& row) {
   if constexpr (kType == KvType::kQ8_0) {
-#pragma unroll
-    for (int block = 0; block < 2 * kPairs; ++block) {
-      const int d = block * kKvBlock + lane;
-      if (block * kKvBlock >= head_dim) break;
-      const bool exists = d < head_dim;
-      const float x = exists ? head[d] : 0.0f;
+    for (int first = 0; first < head_dim; first += kKvBlock) {
+      const bool exists = first + lane < head_dim;
+      const float x = exists ? head[first + lane] : 0.0f;
       const __half scale = __float2half_rn(fminf(__fdiv_rn(warp_max(fabsf(x)), 127.0f), 65504.0f));
       const float step = __half2float(scale);
       const float code = step > 0 ? rintf(fminf(fmaxf(__fdiv_rn(x, step), -127.0f), 127.0f)) : 0.0f;
-      if (exists) *reinterpret_cast<int8_t*>(row.at(d)) = static_cast<int8_t>(code);
-      if (lane == 0) *row.scale(block) = scale;
+      if (exists) *reinterpret_cast<int8_t*>(row.at(first + lane)) = static_cast<int8_t>(code);
+      if (lane == 0) *row.scale(first / kKvBlock) = scale;
     }
   } else {
-#pragma unroll
-    for (int i = 0; i < kPairs; ++i) {
-      const int pair = lane + 32 * i;
-      if (pair >= head_dim / 2) continue;
+    for (int pair = lane; pair < head_dim / 2; pair += 32) {
       const float2 x = reinterpret_cast<const float2*>(head)[pair];
       if constexpr (kType == KvType::kF16)
         *reinterpret_cast<__half2*>(row.at(4 * pair)) = saturated_half2(x);
@@ -211,53 +187,6 @@ __device__ __forceinline__ void write_row(const float* head, int head_dim, int l
             __nv_cvt_float2_to_fp8x2(x, __NV_SATFINITE, __NV_E4M3);
     }
   }
-}
-
-// Where a token stands in its sequence, and the page of its keys and values.
-struct TokenPlace {
-  int position, page;  // page -1: padding, of which nothing is written
-
-  // Of the step's plan, which is there before its first kernel.
-  __device__ __forceinline__ static TokenPlace of(const DeviceBatch& batch, int token) {
-    if (token >= *batch.n_tokens_real) return {0, -1};
-    const int seq = batch.seq_of[token];
-    if (seq < 0) return {0, -1};
-    const int position = batch.positions[token];
-    return {position, batch.pages[batch.page_start[seq] + position / kPageTokens]};
-  }
-  __device__ __forceinline__ bool exists() const { return page >= 0; }
-};
-
-// A token's row in a plane (kv_pool.h).
-struct PlaneRow {
-  std::byte* plane;
-  int row_bytes, head_dim, token;
-
-  __device__ __forceinline__ std::byte* at(int byte) const {
-    return plane + token * row_bytes + 16 * kv_chunk(row_bytes, token, byte / 16) + byte % 16;
-  }
-  __device__ __forceinline__ __half* scale(int block) const {
-    return reinterpret_cast<__half*>(plane + kv_scales_offset(head_dim)) + kv_scale_index(token, block);
-  }
-};
-
-// Writes a finished head, the token's index-th of queries, keys and values, to where it belongs.
-template <KvType kType, int kPairs>
-__device__ __forceinline__ void write_head(const RopeKvArgs& args, const HeadRole& role, int index, int token,
-                                           const TokenPlace& place, int lane, const float* head) {
-  const int head_dim = args.head_dim;
-  if (role.is_query) {
-    write_query<kPairs>(head, head_dim, lane, args.q + (static_cast<int64_t>(token) * args.n_heads + index) * head_dim);
-    return;
-  }
-  const int kv_head = role.is_key ? index - args.n_heads : index - args.n_heads - args.n_kv_heads;
-  std::byte* plane = args.kv.pages + place.page * args.kv.page_bytes +
-                     (2 * kv_head + (role.is_key ? 0 : 1)) * kv_plane_bytes(kType, head_dim);
-  write_row<kType, kPairs>(head, head_dim, lane,
-                           PlaneRow{.plane = plane,
-                                    .row_bytes = kv_row_bytes(kType, head_dim),
-                                    .head_dim = head_dim,
-                                    .token = place.position % kPageTokens});
 }
 
 }  // namespace spate::cuda

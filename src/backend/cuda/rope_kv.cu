@@ -18,6 +18,38 @@ constexpr int kMaxPairs = lane_pairs(kMaxHeadDim);
 constexpr int kManyTokens = 256;
 constexpr int kHeadsOfMany = 4;
 
+// A token's row in a plane (kv_pool.h).
+struct PlaneRow {
+  std::byte* plane;
+  int row_bytes, head_dim, token;
+
+  __device__ __forceinline__ std::byte* at(int byte) const {
+    return plane + token * row_bytes + 16 * kv_chunk(row_bytes, token, byte / 16) + byte % 16;
+  }
+  __device__ __forceinline__ __half* scale(int block) const {
+    return reinterpret_cast<__half*>(plane + kv_scales_offset(head_dim)) + kv_scale_index(token, block);
+  }
+};
+
+// Writes a finished head to where it belongs.
+template <KvType kType>
+__device__ __forceinline__ void write_head(const RopeKvArgs& args, const HeadRole& role, int index, int token,
+                                           int position, int page, int lane, const float* head) {
+  const int head_dim = args.head_dim;
+  if (role.is_query) {
+    write_query(head, head_dim, lane, args.q + (static_cast<int64_t>(token) * args.n_heads + index) * head_dim);
+    return;
+  }
+  const int kv_head = role.is_key ? index - args.n_heads : index - args.n_heads - args.n_kv_heads;
+  std::byte* plane = args.kv.pages + page * args.kv.page_bytes +
+                     (2 * kv_head + (role.is_key ? 0 : 1)) * kv_plane_bytes(kType, head_dim);
+  write_row<kType>(head, head_dim, lane,
+                   PlaneRow{.plane = plane,
+                            .row_bytes = kv_row_bytes(kType, head_dim),
+                            .head_dim = head_dim,
+                            .token = position % kPageTokens});
+}
+
 // blockIdx.x: token. Heads are dealt out to the warps of all CTAs along y.
 template <KvType kType>
 __global__ void __launch_bounds__(32 * kWarps) rope_kv_kernel(const RopeKvArgs args) {
@@ -25,11 +57,15 @@ __global__ void __launch_bounds__(32 * kWarps) rope_kv_kernel(const RopeKvArgs a
   release_successor();
   const int token = blockIdx.x, lane = threadIdx.x % 32, n_heads = args.n_heads + 2 * args.n_kv_heads;
   int index = blockIdx.y * kWarps + threadIdx.x / 32;
-  const TokenPlace place = TokenPlace::of(args.batch, token);
-  if (index >= n_heads || !place.exists()) return wait_for_predecessor();
+  const DeviceBatch& batch = args.batch;
+  // Of the step's plan: there before its first kernel.
+  const bool exists = index < n_heads && token < *batch.n_tokens_real && batch.seq_of[token] >= 0;
+  if (!exists) return wait_for_predecessor();
+  const int position = batch.positions[token];
+  const int page = batch.pages[batch.page_start[batch.seq_of[token]] + position / kPageTokens];
   HeadRole role(args.raw, args.n_heads, args.n_kv_heads, args.head_dim, index);
   Angles<kMaxPairs> angles;
-  angles.set(args.raw, args.raw.frequencies, place.position, lane);
+  angles.set(args.raw, position, lane);
   HeadWeights<kMaxPairs> weights;
   weights.set(role, args.head_dim, lane);
   wait_for_predecessor();
@@ -41,7 +77,7 @@ __global__ void __launch_bounds__(32 * kWarps) rope_kv_kernel(const RopeKvArgs a
     values.load(row + index * args.head_dim, args.head_dim, lane);
     values.place(weights, role.norm != nullptr, args.raw.norm_epsilon, args.head_dim, lane, head);
     if (role.is_rotated()) rotate_head(args.raw, angles, lane, head);
-    write_head<kType, kMaxPairs>(args, role, index, token, place, lane, head);
+    write_head<kType>(args, role, index, token, position, page, lane, head);
     index += gridDim.y * kWarps;
     if (index >= n_heads) return;
     role = HeadRole(args.raw, args.n_heads, args.n_kv_heads, args.head_dim, index);
@@ -50,10 +86,18 @@ __global__ void __launch_bounds__(32 * kWarps) rope_kv_kernel(const RopeKvArgs a
   }
 }
 
+// CHECKs what the kernel counts on.
+void check_heads(const RawHeads& raw, int head_dim) {
+  SPATE_CHECK(raw.qkv != nullptr && (raw.q_norm == nullptr) == (raw.k_norm == nullptr), "half of the QK-norm");
+  SPATE_CHECK(raw.rotary_dim >= 0 && raw.rotary_dim % 2 == 0 && raw.rotary_dim <= head_dim &&
+                  (raw.rotary_dim == 0 || raw.frequencies != nullptr),
+              "{} rotary dimensions of {}", raw.rotary_dim, head_dim);
+}
+
 }  // namespace
 
 void rope_and_write_kv(const RopeKvArgs& args, int n_tokens, cudaStream_t stream) {
-  check_raw_heads(args.raw, args.head_dim);
+  check_heads(args.raw, args.head_dim);
   SPATE_CHECK(n_tokens > 0 && args.head_dim % 16 == 0 && args.head_dim <= kMaxHeadDim, "{} tokens, heads of {}",
               n_tokens, args.head_dim);
   const int n_heads = args.n_heads + 2 * args.n_kv_heads;
