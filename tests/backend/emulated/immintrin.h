@@ -315,8 +315,7 @@ Half half_of(Vector v) {
 #define _mm512_srli_epi32(v, s) emulated::each<uint32_t>([](uint32_t x) { return x >> (s); }, v)
 #define _mm512_add_epi32(a, b) emulated::each<uint32_t>([](uint32_t x, uint32_t y) { return x + y; }, a, b)
 #define _mm512_sub_epi32(a, b) emulated::each<uint32_t>([](uint32_t x, uint32_t y) { return x - y; }, a, b)
-#define _mm512_sub_epi8(a, b) \
-  emulated::each<uint8_t>([](int x, int y) { return static_cast<uint8_t>(x - y); }, a, b)
+#define _mm512_sub_epi8(a, b) emulated::each<uint8_t>([](int x, int y) { return static_cast<uint8_t>(x - y); }, a, b)
 #define _mm512_add_ps(a, b) emulated::each<float>([](float x, float y) { return x + y; }, a, b)
 #define _mm512_mul_ps(a, b) emulated::each<float>([](float x, float y) { return x * y; }, a, b)
 #define _mm512_fmadd_ps(a, b, c) \
