@@ -109,7 +109,8 @@ struct MatmulWorkspace {
   int n_counters = 0;
   float* gate_up = nullptr;  // [gate_up_elems] gate and up of a SwiGLU that is not fused; products in FP8
   int64_t gate_up_elems = 0;
-  __half* decoded = nullptr;  // [decoded_elems] a decoded matrix, for long prefill; a larger one takes the other way
+  // [decoded_elems] a decoded matrix, or gate and up, for long prefill; a larger one takes the other way.
+  __half* decoded = nullptr;
   int64_t decoded_elems = 0;
   std::byte* gemm_scratch = nullptr;  // [gemm_scratch_bytes] cuBLASLt's own
   const Gemm* gemm = nullptr;         // null: this machine has no cuBLASLt, and long prefill runs as short prefill does
@@ -118,9 +119,10 @@ struct MatmulWorkspace {
 
 // What the products of a model ask of MatmulWorkspace.
 struct MatmulDemand {
-  int max_tokens = 0;         // of a step
-  int64_t decoded_elems = 0;  // of the largest matrix that long prefill decodes: padded_cols of both sides
-  int max_slots = 0;          // panels of 16 rows of the widest product, the LM head included
+  int max_tokens = 0;  // of a step
+  // Of the largest matrix that long prefill decodes, or of gate and up together: padded_cols of both sides.
+  int64_t decoded_elems = 0;
+  int max_slots = 0;  // panels of 16 rows of the widest product, the LM head included
   int d_ff = 0;
   int max_cols = 0;  // of the matrices that long prefill decodes
 };

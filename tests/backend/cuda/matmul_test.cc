@@ -225,6 +225,15 @@ TEST_P(MatmulTypes, ThroughCublas_IsTheSum) {
     ASSERT_NO_FATAL_FAILURE(expect_product({&w}, x, n_tokens, Epilogue::kAdd));
     ASSERT_NO_FATAL_FAILURE(expect_swiglu(w, up, x, n_tokens));
   }
+  // More tokens than are multiplied at once, with room for both matrices and for one of them.
+  const int n_tokens = 1100, n_rows = 48, n_cols = 512;
+  const Matrix gate = make_matrix(GetParam(), n_rows, n_cols, 28), other = make_matrix(GetParam(), n_rows, n_cols, 29);
+  const Activations x = make_activations(n_tokens, n_cols, 30);
+  for (const int64_t decoded_elems : {workspace_.decoded_elems, int64_t{n_rows} * n_cols}) {
+    SCOPED_TRACE(decoded_elems);
+    workspace_.decoded_elems = decoded_elems;
+    ASSERT_NO_FATAL_FAILURE(expect_swiglu(gate, other, x, n_tokens));
+  }
 }
 
 // Every cut of matmul_wide.cuh: one warpgroup of rows to all; K whole and shared by clusters of up to 8 CTAs, a tile
