@@ -7,21 +7,13 @@ namespace spate::cpu {
 
 namespace {
 
-// The operand of _tile_loadconfig (Intel SDM, "LDTILECFG"): eight tiles of 16 rows of 64 bytes.
-struct TileConfig {
-  uint8_t palette = 1;
-  uint8_t start_row = 0;
-  uint8_t reserved[14] = {};
-  uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-};
-static_assert(sizeof(TileConfig) == 64);
+#include "backend/cpu/simd_amx.h"
 
 // Tiles 0 to 3 are sums of 16 x 16, of the four products of tiles 4 and 5 with 6 and 7, which are of 16 rows of 64
 // bytes.
 void start_tiles() {
   alignas(64) TileConfig config;
-  asm volatile("" ::: "memory");  // to gcc 12 _tile_loadconfig reads no memory
+  finish_stores();
   _tile_loadconfig(&config);
   _tile_zero(0);
   _tile_zero(1);

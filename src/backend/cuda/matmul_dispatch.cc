@@ -112,7 +112,7 @@ bool run_wide(QuantType first, QuantType second, const MmaShape& shape, MmaParam
 void run_mma(const MatmulArgs& args, int first, int end, int column, int n_tokens, const MatmulWorkspace& workspace,
              const DeviceProfile& profile, cudaStream_t stream) {
   const PackedMatrix& matrix = args.parts[first];
-  MmaParams params = resolve_parts(args, {first, end, column}, matrix.type, n_tokens, workspace);
+  MmaParams params = resolve_parts(args, {first, end, column}, n_tokens, workspace);
   const MmaShape shape{.n_tokens = n_tokens,
                        .n_slots = params.n_slots,
                        .n_k_tiles = params.n_k_tiles,

@@ -8,16 +8,8 @@ bool is_float_type(QuantType type) {
   return type == QuantType::kF16 || type == QuantType::kBF16 || type == QuantType::kF32;
 }
 
-namespace {
-
-bool same_kernels(QuantType a, QuantType b) {
-  return a == b || (is_float_type(a) && is_float_type(b));
-}
-
-}  // namespace
-
 bool same_kernels(const PackedMatrix& a, const PackedMatrix& b) {
-  return same_kernels(a.type, b.type);
+  return a.type == b.type || (is_float_type(a.type) && is_float_type(b.type));
 }
 
 int n_panels(const PackedMatrix& matrix) {
@@ -28,7 +20,7 @@ float sums_factor(const MatmulArgs& args, int log2) {
   return args.x_scale * power_of_two(-log2);
 }
 
-MmaParams resolve_parts(const MatmulArgs& args, const PartRange& range, QuantType type, int n_tokens,
+MmaParams resolve_parts(const MatmulArgs& args, const PartRange& range, int n_tokens,
                         const MatmulWorkspace& workspace) {
   const PackedMatrix& matrix = args.parts[range.first];
   MmaParams params{.x = args.x,
@@ -61,7 +53,7 @@ MmaParams resolve_parts(const MatmulArgs& args, const PartRange& range, QuantTyp
                                      .column = column,
                                      .factor = sums_factor(args, part.scale_log2),
                                      .row_factors = part.row_factors,
-                                     .second = !same_kernels(type, part.type)};
+                                     .second = !same_kernels(matrix, part)};
     column += part.n_rows;
   }
   return params;

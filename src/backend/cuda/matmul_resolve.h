@@ -21,9 +21,8 @@ struct PartRange {
   int first, end, column;
 };
 
-// The parameters but for the plan (warps_m_log2, stream, wide). Parts that have other kernels than `type` are the
-// second type's.
-MmaParams resolve_parts(const MatmulArgs& args, const PartRange& range, QuantType type, int n_tokens,
-                        const MatmulWorkspace& workspace);
+// The parameters but for the plan (warps_m_log2, stream, wide). Parts that have other kernels than the range's first
+// are the second type's.
+MmaParams resolve_parts(const MatmulArgs& args, const PartRange& range, int n_tokens, const MatmulWorkspace& workspace);
 
 }  // namespace spate::cuda
