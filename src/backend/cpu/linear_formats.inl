@@ -176,7 +176,7 @@ struct Format<QuantType::kQ6_K> : PlainFormat {
 template <int... g>
 struct Groups {};
 
-inline void nibbles(const uint8_t (&planes)[4][64], int row, Bytes* codes) {
+[[gnu::always_inline]] inline void nibbles(const uint8_t (&planes)[4][64], int row, Bytes* codes) {
   for (int v = 0; v < 4; ++v) {
     const Bytes plane = load_bytes(planes[v] + 4 * row);
     codes[v] = field<0, 0, 4>(plane);
@@ -184,17 +184,17 @@ inline void nibbles(const uint8_t (&planes)[4][64], int row, Bytes* codes) {
   }
 }
 template <int to, int... g>
-void or_pairs(const uint8_t (&planes)[2][64], int row, Bytes* codes, Groups<g...>) {
+[[gnu::always_inline]] inline void or_pairs(const uint8_t (&planes)[2][64], int row, Bytes* codes, Groups<g...>) {
   const Bytes plane[2] = {load_bytes(planes[0] + 4 * row), load_bytes(planes[1] + 4 * row)};
   ((codes[g] = or_bytes(codes[g], field<g % 4 * 2, to, 2>(plane[g / 4]))), ...);
 }
 template <int... g>
-void pairs(const uint8_t (&planes)[2][64], int row, Bytes* codes, Groups<g...>) {
+[[gnu::always_inline]] inline void pairs(const uint8_t (&planes)[2][64], int row, Bytes* codes, Groups<g...>) {
   const Bytes plane[2] = {load_bytes(planes[0] + 4 * row), load_bytes(planes[1] + 4 * row)};
   ((codes[g] = field<g % 4 * 2, 0, 2>(plane[g / 4])), ...);
 }
 template <int to, int... g>
-void or_bits(const uint8_t (&plane)[64], int row, Bytes* codes, Groups<g...>) {
+[[gnu::always_inline]] inline void or_bits(const uint8_t (&plane)[64], int row, Bytes* codes, Groups<g...>) {
   const Bytes bits = load_bytes(plane + 4 * row);
   ((codes[g] = or_bytes(codes[g], field<g, to, 1>(bits))), ...);
 }
