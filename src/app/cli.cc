@@ -62,6 +62,16 @@ Result<void> set_up_log(const std::string& option) {
   return done ? done : Error::usage("SPATE_LOG: " + done.error().message);
 }
 
+// An empty value is, most likely, a variable of a script that nobody set. What leaving the option out would mean may be
+// less than was asked for: no keys, no TLS, every address of this machine, another model. Texts alone may be empty.
+void refuse_empty_values(CLI::App& command) {
+  for (CLI::Option* option : command.get_options())
+    if (option->get_type_name() != "TEXT")
+      option->check([](const std::string& value) {
+        return value.empty() ? "'' is no value; give one, or leave it out altogether" : std::string();
+      });
+}
+
 // The parser of the program and, by command, what to do once it has parsed.
 struct Parser {
   CLI::App root{"spate serves GGUF language models at concurrency.", "spate"};
@@ -84,6 +94,7 @@ struct Parser {
       sub->add_option("--log", log_level, "messages on stderr from this level up: debug, info, warn (default), error")
           ->type_name("LEVEL")
           ->group(kGeneralGroup);
+      refuse_empty_values(*sub);
       sub->set_help_flag("-h,--help", "print this help and exit")->group(kGeneralGroup);
       actions.emplace_back(sub, std::move(action));
     }

@@ -27,9 +27,7 @@ CLI::Option* add_number(CLI::App& parser, const std::string& names, T& value, st
   const auto parse = [&value, min, max, names](const std::string& text) {
     const std::optional<T> number = parse_number<T>(text);
     if (!number || *number < min || *number > max)
-      throw CLI::ValidationError(names, max == std::numeric_limits<T>::max()
-                                            ? fmt::format("'{}' is not a number from {} up", text, min)
-                                            : fmt::format("'{}' is not a number from {} to {}", text, min, max));
+      throw CLI::ValidationError(names, fmt::format("'{}' is not a number from {} to {}", text, min, max));
     value = *number;
   };
   return parser.add_option_function<std::string>(names, parse, description)

@@ -73,6 +73,32 @@ TEST(CommandLine, UsageErrors_ExitWith2) {
   expect_error(run_spate({"inspect", "--log", "shout"}), 2, "shout");
 }
 
+// As a script writes them whose variable is not set: what the option is for would be missing without a word.
+TEST(CommandLine, EmptyValues_AreRefused_ButTexts) {
+  const std::vector<std::vector<std::string>> cases = {
+      {"--api-key-file", "serve", "--api-key-file", ""},
+      {"--tls-cert", "serve", "--tls-cert", "", "--tls-key", ""},
+      {"--host", "serve", "--host", ""},
+      {"--alias", "serve", "--alias", "", "--alias", "a"},
+      {"--cors-origin", "serve", "--cors-origin", ""},
+      {"--chat-template", "run", "--chat", "-p", "x", "--chat-template", ""},
+      {"--isa", "run", "-p", "x", "--isa", ""},
+      {"MODEL", "run", "", "-p", "x"},
+      {"MODEL", "serve", ""},
+      {"OUT", "synth", "tiny", "q8_0", ""},
+      {"--ca-file", "load", "https://127.0.0.1:1", "--ca-file", ""}};
+  for (const std::vector<std::string>& arguments : cases)
+    expect_error(run_spate({arguments.begin() + 1, arguments.end()}), 2, arguments.front() + ": '' is no value");
+  expect_error(run_spate({"run", "-p", ""}), 2, "prompt is empty");
+  const Finished text = run_spate({"template", "--bos", "", "-"}, R"({"messages": []})");
+  EXPECT_EQ(text.exit_code, 0) << text.err;
+}
+
+TEST(CommandLine, NumbersOutOfRange_AreToldBothBounds) {
+  expect_error(run_spate({"serve", "--port", "70000"}), 2, "from 0 to 65535");
+  expect_error(run_spate({"run", "-p", "x", "-n", "2147483648"}), 2, "from 0 to 2147483647");
+}
+
 TEST(CommandLine, ControlCharactersInAnError_AreEscaped) {
   expect_error(run_spate({"inspect", "a\nb\x1b[2J"}), 3, "a\\nb\\x1b[2J");
 }
