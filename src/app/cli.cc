@@ -143,6 +143,8 @@ int run_command_line(int argc, char** argv) {
   hold_standard_streams();
   // A reader that closes our stdout early is no error: writes fail with EPIPE and StandardOutput ends quietly.
   std::signal(SIGPIPE, SIG_IGN);
+  // Likewise a file that may grow no further (ulimit -f): the write fails, and what was begun is taken away.
+  std::signal(SIGXFSZ, SIG_IGN);
   try {
     Parser parser;
     try {

@@ -1,6 +1,7 @@
 // The command line as a whole: help, errors, exit codes.
 #include <algorithm>
 #include <cstdlib>
+#include <filesystem>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
@@ -142,6 +143,18 @@ TEST(CommandLine, OutputThatCannotBeWritten_ExitsWith3) {
     EXPECT_EQ(WEXITSTATUS(status), 3) << arguments;
     EXPECT_EQ(read_file(errors).value(), "spate: standard output: No space left on device\n") << arguments;
   }
+}
+
+TEST(CommandLine, FileThatMayNotGrow_ExitsWith3AndLeavesNothing) {
+  const TemporaryFolder folder, errors;
+  const std::string command = "ulimit -f 100; '" SPATE_EXECUTABLE "' synth tiny q8_0 '" + folder.path("out.gguf") +
+                              "' 2> '" + errors.path("stderr") + "'";
+  const int status = std::system(command.c_str());
+  ASSERT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 3);
+  EXPECT_EQ(read_file(errors.path("stderr")).value(),
+            "spate: " + folder.path("out.gguf") + ": cannot be written: File too large\n");
+  EXPECT_TRUE(std::filesystem::is_empty(folder.path("")));
 }
 
 TEST(CommandLine, InputsThatNeverEnd_ExitWith3) {
