@@ -166,7 +166,10 @@ Result<void> serve(const ServeOptions& given) {
   }
   const std::string line = announcement(options, *loaded, server->port());
   server->serve(std::move(*loaded));
-  StandardOutput().write(line);
+  StandardOutput out;
+  out.write(line);
+  if (const Result<void> written = out.finish(); !written)
+    log::warn("{}; serving at {} all the same", written.error().message, url_of(options.server.http, server->port()));
   const Result<void> result = server->wait();
   target.set(nullptr);
   if (server->step_runs_on()) end_without_destructors(result);

@@ -7,6 +7,7 @@
 
 #include "base/env_options.h"
 #include "base/file.h"
+#include "server/http/text.h"
 
 namespace spate::app {
 
@@ -35,6 +36,23 @@ CLI::Option* add_seconds(CLI::App& parser, const std::string& name, std::chrono:
   return parser.add_option_function<std::string>(name, parse, by_default)->type_name("SECONDS");
 }
 
+// As browsers write it in Origin (RFC 6454, 6.2): with a path, be it "/", it would never be equal to theirs.
+void check_origin(const std::string& origin) {
+  if (origin == "*" || origin == "null") return;
+  constexpr std::string_view kBehindScheme = "://";
+  const size_t scheme_end = origin.find(kBehindScheme);
+  const bool has_scheme = scheme_end != std::string::npos && scheme_end > 0;
+  const std::string host = has_scheme ? origin.substr(scheme_end + kBehindScheme.size()) : "";
+  if (host.empty() || host.find_first_of("/?# ") != std::string::npos)
+    throw CLI::ValidationError("--cors-origin",
+                               fmt::format("'{}' is no origin such as https://example.org, without a path", origin));
+}
+
+void check_host_name(const std::string& name) {
+  if (http::host_of(name).empty() || name.find_first_of("/ ") != std::string::npos)
+    throw CLI::ValidationError("--allowed-host", fmt::format("'{}' is no name of a host such as example.org", name));
+}
+
 void add_network_options(CLI::App& parser, http::HttpOptions& http) {
   const auto in_group = [](CLI::Option* option) { option->group(kNetworkGroup); };
   in_group(parser.add_option("--host", http.host, "the address to listen on; default 127.0.0.1, this machine alone")
@@ -46,11 +64,19 @@ void add_network_options(CLI::App& parser, http::HttpOptions& http) {
   in_group(parser.add_option("--tls-key", http.tls.key_file, "the certificate's key, PEM, without a passphrase")
                ->type_name("FILE"));
   in_group(add_repeatable(
-               parser, "--cors-origin", [&http](const std::string& origin) { http.cors_origins.push_back(origin); },
+               parser, "--cors-origin",
+               [&http](const std::string& origin) {
+                 check_origin(origin);
+                 http.cors_origins.push_back(origin);
+               },
                "let pages of this origin call from browsers; * lets all; may be repeated; default: none")
                ->type_name("ORIGIN"));
   in_group(add_repeatable(
-               parser, "--allowed-host", [&http](const std::string& name) { http.allowed_hosts.push_back(name); },
+               parser, "--allowed-host",
+               [&http](const std::string& name) {
+                 check_host_name(name);
+                 http.allowed_hosts.push_back(name);
+               },
                "a name that clients may call the server by, besides this machine's own, such as a proxy's; * allows "
                "all; may be repeated; default: on a loopback address without keys none, elsewhere all")
                ->type_name("NAME"));
@@ -71,7 +97,7 @@ void add_access_options(CLI::App& parser, ServeOptions& options) {
   in_group(parser
                .add_option("--api-key-file", options.api_key_file,
                            "a file of keys, one a line, each with the highest priority that it may ask for behind a "
-                           "space where that is not --max-priority; # begins a comment")
+                           "space where that is not --max-priority; # begins a comment, but not within a key")
                ->type_name("FILE"));
   in_group(add_number(parser, "--max-priority", options.server.api.max_priority, kMinPriority, kMaxPriority,
                       "the highest priority that requests may ask for; default 0"));
@@ -164,8 +190,12 @@ Result<KeyLine> parse_key_line(std::string_view line) {
   return parsed;
 }
 
+// Without the comment: a # within a key is part of it.
 std::string_view trimmed(std::string_view line) {
-  line = line.substr(0, line.find('#'));
+  size_t comment = line.find('#');
+  while (comment != std::string_view::npos && comment > 0 && line[comment - 1] != ' ' && line[comment - 1] != '\t')
+    comment = line.find('#', comment + 1);
+  line = line.substr(0, comment);
   const size_t first = line.find_first_not_of(" \t\r");
   if (first == std::string_view::npos) return {};
   return line.substr(first, line.find_last_not_of(" \t\r") - first + 1);

@@ -8,7 +8,10 @@
 
 #include "app/serve_options.h"
 #include "app/subprocess.h"
+#include "base/file.h"
 #include "server/http/http_client.h"
+
+#include "support/test_data.h"
 
 namespace spate::app {
 namespace {
@@ -93,6 +96,36 @@ TEST(ServeCommand, WhatCannotBeServed_IsAnErrorWithItsCode) {
   EXPECT_EQ(run_spate({"serve", "--ping-time", "nan"}).exit_code, 2);
 }
 
+TEST(ServeCommand, OriginsAndHostsThatNoRequestCanHave_AreRefused) {
+  for (const char* origin : {"https://example.org/", "example.org", "https://", "://a", "https://a b"}) {
+    const Finished finished = run_spate({"serve", "--cors-origin", origin, "/nonexistent.gguf", "--port", "0"});
+    EXPECT_EQ(finished.exit_code, 2) << origin;
+    EXPECT_THAT(finished.err, HasSubstr(fmt::format("--cors-origin: '{}' is no origin", origin)));
+  }
+  for (const char* host : {"https://example.org", "example.org/", "a:b", "a b"}) {
+    const Finished finished = run_spate({"serve", "--allowed-host", host, "/nonexistent.gguf", "--port", "0"});
+    EXPECT_EQ(finished.exit_code, 2) << host;
+    EXPECT_THAT(finished.err, HasSubstr(fmt::format("--allowed-host: '{}' is no name of a host", host)));
+  }
+  const Finished good = run_spate({"serve", "--cors-origin", "*", "--cors-origin", "http://localhost:3000",
+                                   "--cors-origin", "null", "--allowed-host", "*", "--allowed-host", "example.org:443",
+                                   "--allowed-host", "[2001:db8::1]", "/nonexistent.gguf", "--port", "0"});
+  EXPECT_EQ(good.exit_code, 3) << good.err;  // got as far as the model
+}
+
+// The line that says where it serves; without it, whoever waits for it would wait for ever.
+TEST(ServeCommand, AnnouncementThatCannotBeWritten_IsMadeOnStderr) {
+  const testing::TemporaryFolder folder;
+  const std::string command = fmt::format(
+      "sh -c 'echo $$ > {0}/pid; exec timeout 60 \"{1}\" serve --port 0 --device cpu 2>&1 >/dev/full' | "
+      "{{ read -r line; echo \"$line\" > {0}/line; kill $(cat {0}/pid); }}",
+      folder.path(""), SPATE_EXECUTABLE);
+  EXPECT_EQ(std::system(command.c_str()), 0);
+  EXPECT_THAT(read_file(folder.path("line")).value(),
+              ::testing::MatchesRegex("spate: warning: standard output: No space left on device; serving at "
+                                      "http://127.0.0.1:[0-9]+ all the same\n"));
+}
+
 class KeyFile : public ::testing::Test {
  protected:
   Result<void> collect(const std::string& text) {
@@ -115,6 +148,12 @@ TEST_F(KeyFile, LinesAreKeys_WithTheirPriorities) {
   ASSERT_TRUE(collect("# ours\nalpha\n\n  beta 7 # of the night shift\r\ngamma\t-3").ok());
   EXPECT_THAT(options.server.http.api_keys, ElementsAre("alpha", "beta", "gamma", "last"));
   EXPECT_THAT(options.server.api.max_priority_by_key, ElementsAre(1, 7, -3, 1));
+}
+
+TEST_F(KeyFile, HashWithinAKey_IsPartOfIt) {
+  ASSERT_TRUE(collect("al#pha # ours\nbeta# 3\n#gamma").ok());
+  EXPECT_THAT(options.server.http.api_keys, ElementsAre("al#pha", "beta#"));
+  EXPECT_THAT(options.server.api.max_priority_by_key, ElementsAre(0, 3));
 }
 
 TEST_F(KeyFile, WithoutAKey_IsRefused) {
