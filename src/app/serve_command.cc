@@ -4,12 +4,10 @@
 #include <cstdio>
 #include <ctime>
 #include <filesystem>
-#include <limits>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <sys/resource.h>
-#include <unistd.h>
 #include <utility>
 
 #include "app/build_info.h"
@@ -19,6 +17,7 @@
 #include "app/serve_signals.h"
 #include "app/standard_output.h"
 #include "app/text_format.h"
+#include "base/cgroup.h"
 #include "base/log.h"
 #include "server/http/text.h"
 #include "server/page/page.h"
@@ -36,15 +35,6 @@ void raise_file_limit() {
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) return;
   limit.rlim_cur = limit.rlim_max;
   setrlimit(RLIMIT_NOFILE, &limit);
-}
-
-// What fits in a quarter of the machine's memory, but no more than all sequences may have, and no less than one may.
-int cpu_pages(const Model& model, int context, int max_seqs) {
-  const int64_t page_bytes = model.spec().kv_elems_per_token() * kPageTokens * static_cast<int64_t>(sizeof(uint16_t));
-  const int64_t memory_bytes = static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGESIZE);
-  const int64_t one = (int64_t{context} + kPageTokens - 1) / kPageTokens;
-  const int64_t fitting = std::max(memory_bytes / 4 / page_bytes, one);
-  return static_cast<int>(std::min<int64_t>({fitting, one * max_seqs, std::numeric_limits<int>::max() / kPageTokens}));
 }
 
 Result<std::unique_ptr<Executor>> make_serving_executor(const ServeOptions& options,
@@ -65,7 +55,14 @@ Result<std::unique_ptr<Executor>> make_serving_executor(const ServeOptions& opti
     device.device = "cpu";
   }
   if (limits.max_step_tokens == 0) limits.max_step_tokens = std::max(kCpuStepTokens, options.max_seqs);
-  if (limits.n_pages == 0) limits.n_pages = cpu_pages(*model, context, options.max_seqs);
+  if (limits.n_pages == 0)
+    limits.n_pages = default_cpu_pages(
+        {.page_bytes = model->spec().kv_elems_per_token() * kPageTokens * static_cast<int64_t>(sizeof(uint16_t)),
+         .weight_bytes = model->weight_bytes_per_token(),
+         .memory_bytes = static_cast<int64_t>(usable_memory_bytes()),
+         .context = context,
+         .context_asked = options.context > 0,
+         .max_seqs = options.max_seqs});
   return make_executor(model, device, limits);
 }
 
@@ -81,6 +78,8 @@ Result<server::Loaded> load_served(const ServeOptions& options) {
   if (!chat_template) log::warn("requests with messages will be refused: {}", chat_template.error().message);
   SPATE_TRY(std::unique_ptr<Executor> executor, make_serving_executor(options, loaded.model, context));
   const int64_t pool_tokens = int64_t{executor->limits().n_pages} * kPageTokens;
+  if (options.context > pool_tokens)
+    log::warn("--ctx {} is more than the KV cache holds: a request may have {} tokens", options.context, pool_tokens);
   api::ServedModelOptions served{.names = options.aliases,
                                  .created = static_cast<int64_t>(std::time(nullptr)),
                                  .context_tokens = static_cast<int>(std::min<int64_t>(context, pool_tokens)),

@@ -112,12 +112,14 @@ void add_access_options(CLI::App& parser, ServeOptions& options) {
 void add_capacity_options(CLI::App& parser, ServeOptions& options) {
   constexpr int kMany = 1 << 20;
   const auto in_group = [](CLI::Option* option) { option->group(kCapacityGroup); };
-  in_group(add_number(parser, "--ctx", options.context, 1, std::numeric_limits<int>::max() / 2,
-                      "tokens that one request may have, prompt and answer; default: what the model was trained on"));
+  in_group(
+      add_number(parser, "--ctx", options.context, 1, std::numeric_limits<int>::max() / 2,
+                 "tokens that one request may have, prompt and answer; default: what the model was trained on, or the "
+                 "KV cache holds"));
   in_group(add_number(parser, "--max-seqs", options.max_seqs, 1, 4096, "answers computed at a time; default 64"));
   in_group(add_number(parser, "--kv-tokens", options.kv_tokens, 1, int64_t{1} << 30,
                       "tokens that the KV cache holds, of all requests; default: what is left of a GPU's memory, or "
-                      "what fits in a quarter of this machine's"));
+                      "what fits in a quarter of what this process may have of the machine's"));
   in_group(add_number(parser, "--step-tokens", options.step_tokens, 1, 65536,
                       "tokens of a step at most; default 4096 on a GPU, 512 on the CPU"));
   in_group(
@@ -230,6 +232,14 @@ void add_serve_options(CLI::App& parser, ServeOptions& options) {
   add_chat_options(parser, options.chat);
   parser.remove_option(parser.get_option("--system"));  // conversations bring their own
   add_device_options(parser, options.device);
+}
+
+int default_cpu_pages(const CpuPoolWish& wish) {
+  const int64_t one = (int64_t{wish.context} + kPageTokens - 1) / kPageTokens;
+  const int64_t most = std::min<int64_t>(one * wish.max_seqs, std::numeric_limits<int>::max() / kPageTokens);
+  const bool one_fits = one <= (wish.memory_bytes - wish.weight_bytes) / wish.page_bytes;
+  const int64_t least = wish.context_asked || one_fits ? std::min(one, most) : 1;
+  return static_cast<int>(std::clamp(wish.memory_bytes / 4 / wish.page_bytes, least, most));
 }
 
 Result<void> collect_api_keys(ServeOptions& options) {

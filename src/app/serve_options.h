@@ -17,7 +17,7 @@ namespace spate::app {
 struct ServeOptions {
   std::string model;
   std::vector<std::string> aliases;
-  int context = 0;  // 0: what the model was trained on
+  int context = 0;  // 0: what the model was trained on, or the KV cache holds
   int max_seqs = 64;
   int step_tokens = 0;    // 0: by device
   int64_t kv_tokens = 0;  // 0: by device
@@ -36,5 +36,18 @@ void add_serve_options(CLI::App& parser, ServeOptions& options);
 // The keys of the options, of the file and of SPATE_API_KEY, into options.server, with what each may ask for. Error
 // kIo, kUsage.
 Result<void> collect_api_keys(ServeOptions& options);
+
+// The KV pages of a CPU where --kv-tokens does not say: what a quarter of the memory holds, but no more than all
+// sequences may have, and no less than one may. A context that nobody asked for and that does not fit beside the
+// weights is not held to.
+struct CpuPoolWish {
+  int64_t page_bytes;    // of keys and values, above 0
+  int64_t weight_bytes;  // of the model
+  int64_t memory_bytes;  // that this process can have
+  int context;           // tokens that a sequence may have, above 0
+  bool context_asked;    // by --ctx
+  int max_seqs;
+};
+int default_cpu_pages(const CpuPoolWish& wish);  // above 0
 
 }  // namespace spate::app

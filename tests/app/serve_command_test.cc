@@ -113,6 +113,40 @@ TEST(ServeCommand, OriginsAndHostsThatNoRequestCanHave_AreRefused) {
   EXPECT_EQ(good.exit_code, 3) << good.err;  // got as far as the model
 }
 
+TEST(ServeCommand, ContextThatTheKvCacheCannotHold_IsWarnedOf) {
+  SpateProcess process({"serve", "--port", "0", "--device", "cpu", "--ctx", "512", "--kv-tokens", "128"});
+  EXPECT_THAT(process.read_some(), HasSubstr("context 128"));
+  process.send_signal(SIGTERM);
+  const Finished finished = process.finish();
+  EXPECT_EQ(finished.exit_code, 0);
+  EXPECT_THAT(finished.err, HasSubstr("--ctx 512 is more than the KV cache holds: a request may have 128 tokens"));
+}
+
+TEST(DefaultCpuPages, FillAQuarterOfTheMemory) {
+  CpuPoolWish wish{.page_bytes = 1 << 20,
+                   .weight_bytes = 200 << 20,
+                   .memory_bytes = 400 << 20,
+                   .context = 1000,
+                   .context_asked = false,
+                   .max_seqs = 64};
+  EXPECT_EQ(default_cpu_pages(wish), 100);
+  wish.max_seqs = 2;
+  EXPECT_EQ(default_cpu_pages(wish), 64) << "two sequences of 1000 tokens need no more";
+  wish.context = 200 * kPageTokens;
+  EXPECT_EQ(default_cpu_pages(wish), 200) << "what one may have fits beside the weights";
+  wish.context = 131072;
+  EXPECT_EQ(default_cpu_pages(wish), 100) << "the model was trained on more than fits";
+  wish.context_asked = true;
+  EXPECT_EQ(default_cpu_pages(wish), 4096) << "what was asked for is not cut";
+  wish = {.page_bytes = 1 << 20,
+          .weight_bytes = 2 << 20,
+          .memory_bytes = 1 << 20,
+          .context = 1000,
+          .context_asked = false,
+          .max_seqs = 64};
+  EXPECT_EQ(default_cpu_pages(wish), 1);
+}
+
 // The line that says where it serves; without it, whoever waits for it would wait for ever.
 TEST(ServeCommand, AnnouncementThatCannotBeWritten_IsMadeOnStderr) {
   const testing::TemporaryFolder folder;
