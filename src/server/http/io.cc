@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/file.h"
 #include "base/log.h"
 #include "server/http/signal_block.h"
 
@@ -29,6 +30,8 @@ struct Context {
   asio::io_context io;
   std::optional<asio::ssl::context> tls;
 };
+
+constexpr uint64_t kMaxPemBytes = 1 << 20;
 
 template <typename Option>
 void try_option(TcpSocket& socket, const Option& option) {
@@ -169,18 +172,22 @@ class AsioIo final : public Io {
     const auto& [certificate, key] = options_.tls;
     if (certificate.empty() && key.empty()) return {};
     if (certificate.empty() || key.empty()) return Error::usage("TLS takes a certificate and its key, both");
+    SPATE_TRY(const std::string certificate_pem, read_file(certificate, kMaxPemBytes));
+    SPATE_TRY(const std::string key_pem, read_file(key, kMaxPemBytes));
     asio::ssl::context& tls = context_->tls.emplace(asio::ssl::context::tls_server);
     ErrorCode error;
     tls.set_options(asio::ssl::context::default_workarounds | asio::ssl::context::no_tlsv1 |
                         asio::ssl::context::no_tlsv1_1 | asio::ssl::context::single_dh_use,
                     error);
-    if (!error) tls.use_certificate_chain_file(certificate, error);
-    if (error) return Error::usage(fmt::format("{}: no TLS certificate: {}", certificate, error.message()));
     tls.set_password_callback([](size_t, asio::ssl::context::password_purpose) { return std::string(); }, error);
-    tls.use_private_key_file(key, asio::ssl::context::pem, error);
-    if (!error && SSL_CTX_check_private_key(tls.native_handle()) != 1)
+    // The key first: behind another's certificate, OpenSSL would refuse it as it does one that it cannot read.
+    tls.use_private_key(asio::buffer(key_pem), asio::ssl::context::pem, error);
+    if (error)
+      return Error::bad_file(key, fmt::format("no private key in PEM without a passphrase: {}", error.message()));
+    tls.use_certificate_chain(asio::buffer(certificate_pem), error);
+    if (error) return Error::bad_file(certificate, fmt::format("no certificate in PEM: {}", error.message()));
+    if (SSL_CTX_check_private_key(tls.native_handle()) != 1)
       return Error::usage(fmt::format("{}: not the key of the certificate {}", key, certificate));
-    if (error) return Error::usage(fmt::format("{}: no TLS key: {}", key, error.message()));
     SSL_CTX_set_mode(tls.native_handle(), SSL_MODE_RELEASE_BUFFERS);  // 34 KB less for a stream that sleeps
     return {};
   }

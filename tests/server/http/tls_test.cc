@@ -52,6 +52,22 @@ class SelfSigned {
   std::filesystem::path folder_;
 };
 
+// The key once more beside it, encrypted. Returns its file.
+std::string write_locked_key(const std::string& key_file) {
+  std::FILE* file = std::fopen(key_file.c_str(), "r");
+  EVP_PKEY* key = PEM_read_PrivateKey(file, nullptr, nullptr, nullptr);
+  std::fclose(file);
+  EXPECT_NE(key, nullptr);
+  const std::string locked = key_file + ".locked";
+  file = std::fopen(locked.c_str(), "w");
+  EXPECT_EQ(PEM_write_PrivateKey(file, key, EVP_aes_128_cbc(), reinterpret_cast<const unsigned char*>("secret"), 6,
+                                 nullptr, nullptr),
+            1);
+  std::fclose(file);
+  EVP_PKEY_free(key);
+  return locked;
+}
+
 class HttpTls : public testing::HttpFixture {
  protected:
   HttpTls() { options.tls = {.certificate_file = certificate.certificate_file(), .key_file = certificate.key_file()}; }
@@ -98,18 +114,30 @@ TEST_F(HttpTls, PlainHttp_IsNotAnswered) {
 }
 
 TEST_F(HttpTls, FilesThatAreNone_AreErrorsThatNameThem) {
-  options.tls.key_file = "/nonexistent.pem";
-  auto started = HttpServer::start(options, routes);
-  ASSERT_FALSE(started.ok());
-  EXPECT_EQ(started.error().code, ErrorCode::kUsage);
-  EXPECT_THAT(started.error().message, ::testing::HasSubstr("/nonexistent.pem"));
   const SelfSigned other;
-  options.tls.key_file = other.key_file();
-  started = HttpServer::start(options, routes);
-  ASSERT_FALSE(started.ok());
-  EXPECT_THAT(started.error().message, ::testing::HasSubstr("key"));
-  options.tls.key_file.clear();
-  EXPECT_FALSE(HttpServer::start(options, routes).ok());
+  const std::string key = certificate.key_file(), chain = certificate.certificate_file();
+  const std::string locked = write_locked_key(key);
+  struct Case {
+    TlsOptions tls;
+    ErrorCode code;
+    std::string part;
+  };
+  for (const Case& given : {Case{{chain, "/nonexistent.pem"}, ErrorCode::kIo, "/nonexistent.pem: No such file"},
+                            Case{{"/nonexistent.pem", key}, ErrorCode::kIo, "/nonexistent.pem: No such file"},
+                            Case{{chain, "/tmp"}, ErrorCode::kIo, "/tmp: Is a directory"},
+                            Case{{chain, chain}, ErrorCode::kBadFile, chain + ": no private key in PEM"},
+                            Case{{chain, locked}, ErrorCode::kBadFile, "without a passphrase"},
+                            Case{{key, key}, ErrorCode::kBadFile, key + ": no certificate in PEM"},
+                            Case{{chain, other.key_file()},
+                                 ErrorCode::kUsage,
+                                 other.key_file() + ": not the key of the certificate " + chain},
+                            Case{{chain, ""}, ErrorCode::kUsage, "both"}}) {
+    options.tls = given.tls;
+    const auto started = HttpServer::start(options, routes);
+    ASSERT_FALSE(started.ok()) << given.part;
+    EXPECT_EQ(started.error().code, given.code) << given.part;
+    EXPECT_THAT(started.error().message, ::testing::HasSubstr(given.part));
+  }
 }
 
 }  // namespace
