@@ -63,6 +63,7 @@ Result<std::string> key_of(const CommandOptions& options) {
   if (!options.api_key_file.empty()) {
     SPATE_TRY(key, read_regular_file(options.api_key_file, kMaxKeyBytes));
     while (!key.empty() && (key.back() == '\n' || key.back() == '\r')) key.pop_back();
+    if (key.empty()) return Error::usage(fmt::format("{}: there is no key in it", options.api_key_file));
   }
   if (std::any_of(key.begin(), key.end(), [](char c) { return c <= ' ' || c >= 0x7f; }))
     return Error::usage("the API key has characters that no header of a request may have");

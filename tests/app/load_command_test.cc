@@ -140,6 +140,7 @@ TEST(LoadCommand, WhatGoesWrong_IsOneLine) {
       {{server.url(), "--trace", folder.path("empty")}, 2, "holds no request"},
       {{server.url(), "--trace", folder.path("none")}, 3, "No such file"},
       {{server.url(), "--api-key-file", folder.path("key")}, 2, "no header of a request may have"},
+      {{server.url(), "--api-key-file", folder.path("empty")}, 2, "there is no key in it"},
       {{server.url(), "--plot", "x.png"}, 2, "does not end in .svg"},
       {{server.url(), "--plot", folder.path("none/x.svg")}, 3, "none/x.svg"},
   };
