@@ -52,8 +52,8 @@ Result<std::unique_ptr<Executor>> make_serving_executor(const ServeOptions& opti
     if (executor || options.device.device != "auto" || executor.error().code != ErrorCode::kUnsupported)
       return executor;
     log::warn("running on the CPU: {}", executor.error().message);
-    device.device = "cpu";
   }
+  device.device = "cpu";
   if (limits.max_step_tokens == 0) limits.max_step_tokens = std::max(kCpuStepTokens, options.max_seqs);
   if (limits.n_pages == 0)
     limits.n_pages = default_cpu_pages(

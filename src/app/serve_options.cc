@@ -246,7 +246,7 @@ Result<void> collect_api_keys(ServeOptions& options) {
   server::ServerOptions& server = options.server;
   if (!options.api_key_file.empty()) SPATE_TRY_VOID(read_key_file(options.api_key_file, server));
   std::vector<std::string> single = options.api_keys;
-  if (const std::string& key = env_options().api_key; !key.empty()) single.push_back(key);
+  if (const std::string& key = env_options().api_key; single.empty() && !key.empty()) single.push_back(key);
   for (std::string& key : single) {
     if (!is_key(key)) return Error::usage("an API key is of printable ASCII characters, without spaces");
     server.http.api_keys.push_back(std::move(key));

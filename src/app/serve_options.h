@@ -33,8 +33,8 @@ struct ServeOptions {
 
 void add_serve_options(CLI::App& parser, ServeOptions& options);
 
-// The keys of the options, of the file and of SPATE_API_KEY, into options.server, with what each may ask for. Error
-// kIo, kUsage.
+// The keys of the file and of the options, or else of SPATE_API_KEY, into options.server, with what each may ask for.
+// Error kIo, kUsage.
 Result<void> collect_api_keys(ServeOptions& options);
 
 // The KV pages of a CPU where --kv-tokens does not say: what a quarter of the memory holds, but no more than all

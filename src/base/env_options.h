@@ -10,7 +10,7 @@ struct EnvOptions {
   std::string log_level;  // SPATE_LOG: debug | info | warn | error; empty means warn
   std::string
       test_data;        // SPATE_TEST_DATA: folder of the shared test data; empty means ../shared beside the source tree
-  std::string api_key;  // SPATE_API_KEY: a key that clients of `spate serve` must show, besides those of its options
+  std::string api_key;  // SPATE_API_KEY: a key that clients of `spate serve` must show, where --api-key gives none
   bool ci = false;      // CI=true: absent test data is a failure, not a skip
   std::string term;     // TERM: the terminal's type; empty or "dumb": a terminal that can only print
   std::string home;     // HOME

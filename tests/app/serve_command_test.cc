@@ -24,6 +24,13 @@ using testing::request_text;
 using testing::run_spate;
 using testing::SpateProcess;
 
+// Of the line that says where it serves; 0 where that is another line.
+uint16_t port_of(const std::string& line) {
+  constexpr std::string_view kBefore = "http://127.0.0.1:";
+  const size_t at = line.find(kBefore);
+  return at == std::string::npos ? uint16_t{0} : static_cast<uint16_t>(std::atoi(line.c_str() + at + kBefore.size()));
+}
+
 // The bundled model, on a free port.
 class Serving {
  public:
@@ -36,9 +43,8 @@ class Serving {
       if (more.empty()) break;
       line += more;
     }
-    const size_t at = line.find("http://127.0.0.1:");
-    EXPECT_NE(at, std::string::npos) << line << process.error_so_far();
-    if (at != std::string::npos) port = static_cast<uint16_t>(std::atoi(line.c_str() + at + 17));
+    port = port_of(line);
+    EXPECT_NE(port, 0) << line << process.error_so_far();
   }
 
   // A stream that has begun.
@@ -158,6 +164,17 @@ TEST(ServeCommand, AnnouncementThatCannotBeWritten_IsMadeOnStderr) {
   EXPECT_THAT(read_file(folder.path("line")).value(),
               ::testing::MatchesRegex("spate: warning: standard output: No space left on device; serving at "
                                       "http://127.0.0.1:[0-9]+ all the same\n"));
+}
+
+TEST(ServeCommand, KeyOfAnOption_WinsOverThatOfTheEnvironment) {
+  setenv("SPATE_API_KEY", "of-the-environment", 1);
+  SpateProcess process({"serve", "--port", "0", "--device", "cpu", "--api-key", "of-the-option"});
+  unsetenv("SPATE_API_KEY");
+  HttpClient client(port_of(process.read_some()));
+  client.send(request_text("/v1/models", {}, "Authorization: Bearer of-the-option\r\n"));
+  EXPECT_EQ(client.response().status, 200);
+  client.send(request_text("/v1/models", {}, "Authorization: Bearer of-the-environment\r\n"));
+  EXPECT_EQ(client.response().status, 401);
 }
 
 class KeyFile : public ::testing::Test {
