@@ -14,10 +14,16 @@ namespace spate::app {
 
 namespace {
 
+// Not those that whoever started us wants to be ignored (nohup; the background of a script): Linux queues a signal that
+// is blocked, ignored or not, and signalfd hands it out.
 sigset_t taken_signals() {
   sigset_t set;
   sigemptyset(&set);
-  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) sigaddset(&set, signal);
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
+    struct sigaction now = {};
+    sigaction(signal, nullptr, &now);
+    if (now.sa_handler != SIG_IGN) sigaddset(&set, signal);
+  }
   return set;
 }
 

@@ -3,10 +3,13 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <future>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include "app/serve_options.h"
+#include "app/serve_signals.h"
 #include "app/subprocess.h"
 #include "base/file.h"
 #include "server/http/http_client.h"
@@ -88,6 +91,22 @@ TEST(ServeCommand, SecondSigterm_EndsAtOnce) {
   }
   serving.process.send_signal(SIGTERM);
   EXPECT_EQ(serving.process.finish().signal, SIGTERM);
+}
+
+TEST(ServeSignals, SignalThatWasIgnored_StaysIgnored) {
+  const auto serve_as_under_nohup = [] {
+    std::signal(SIGHUP, SIG_IGN);
+    std::promise<void> asked_to_end;
+    const ServeSignals signals([&asked_to_end] {
+      asked_to_end.set_value();
+      return true;
+    });
+    kill(getpid(), SIGHUP);
+    kill(getpid(), SIGTERM);  // had the one before been taken, this would be the second, which ends the process
+    asked_to_end.get_future().wait();
+    kill(getpid(), SIGHUP);
+  };
+  EXPECT_EXIT((serve_as_under_nohup(), std::_Exit(0)), ::testing::ExitedWithCode(0), "");
 }
 
 TEST(ServeCommand, WhatCannotBeServed_IsAnErrorWithItsCode) {
