@@ -45,7 +45,8 @@ TEST_P(LinearActivations, Blocks_FollowTheDefinition) {
         }
         ASSERT_EQ(block.scale, amax / 127.0f);
         ASSERT_EQ(block.sum, sum);
-        ASSERT_EQ(block.leading_sum, leading);
+        ASSERT_EQ(block.half_sums[0], leading);
+        ASSERT_EQ(block.half_sums[1], sum - leading);
         ASSERT_EQ(block.scaled_sum, block.scale * static_cast<float>(sum));
       }
   }

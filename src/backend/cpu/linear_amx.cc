@@ -101,22 +101,29 @@ Floats code_lanes(Bytes codes, int half, int pair) {
 }
 
 template <typename F>
-PairLanes pair_lanes(const Scales& scales, int which) {
-  const Floats scale = scales.scale[which];
-  Floats base = mul(scale, broadcast(-kTakenOff<F>));
-  if constexpr (F::kMinimum > 0) base = add(base, scales.minimum[which]);
-  if constexpr (F::kMinimum < 0) base = _mm512_sub_ps(base, scales.minimum[which]);
-  const Floats unit = mul(scale, broadcast(kCodeUnit<F>));
+PairLanes pair_lanes(const Scales& scales) {
+  Floats base = mul(scales.scale, broadcast(-kTakenOff<F>));
+  if constexpr (F::kMinimum > 0) base = add(base, scales.minimum);
+  if constexpr (F::kMinimum < 0) base = _mm512_sub_ps(base, scales.minimum);
+  const Floats unit = mul(scales.scale, broadcast(kCodeUnit<F>));
   return {.scale = {twice(unit, 0), twice(unit, 1)}, .base = {twice(base, 0), twice(base, 1)}};
+}
+
+template <typename F>
+Scales whole_scales(const HalfScales& w, int half) {
+  Scales scales;
+  scales.scale = mul(w.d, w.factor[half]);
+  if constexpr (F::kMinimum != 0) scales.minimum = mul(w.dmin, w.minimum[half]);
+  return scales;
 }
 
 // 32 columns of a panel: w = scale * (code + kTakenOff) + base. That is the weight to 2^-16 of its scale, before
 // rounding.
 template <typename F>
-void decode_step(const PanelCodes<F::kBits>& stored, const Scales& scales, uint16_t* tile) {
+void decode_step(const PanelCodes<F::kBits>& stored, const Scales* scales, uint16_t* tile) {
   constexpr int kScales = 32 / F::kScaleColumns;
   PairLanes lanes[kScales];
-  for (int i = 0; i < kScales; ++i) lanes[i] = pair_lanes<F>(scales, i);
+  for (int i = 0; i < kScales; ++i) lanes[i] = pair_lanes<F>(scales[i]);
   Bytes codes[8];
   decode_codes<F>(stored, 0, codes);
 #pragma GCC unroll 16
@@ -182,8 +189,12 @@ void decode_tile(StepAt at, StepAt ahead, uint16_t* tile) {
     constexpr int kSteps = steps_of_block<type>();
     const PanelBlock<type>& block = blocks[at.step / kSteps];
     const int sub = static_cast<int>(at.step % kSteps);
-    Scales scales;
-    F::scales(block, F::header(block, 0), sub, 0, scales);
+    Scales scales[32 / F::kScaleColumns];
+    const StepScales<F> w = step_scales<type>(block, F::header(block, 0), sub, 0);
+    if constexpr (F::kScaleColumns == 32)
+      scales[0] = w;
+    else
+      for (int half = 0; half < 2; ++half) scales[half] = whole_scales<F>(w, half);
     decode_step<F>(block.codes[sub], scales, tile);
   }
 }

@@ -77,8 +77,7 @@ constexpr int kFetchScaling = kStepBytes<type> - kFetchUnpacking<type> - kFetchM
 template <typename F>
 struct alignas(64) UnpackedGroup {
   uint8_t codes[kGroupSteps][8][64];  // int8, offsets taken off: [group of 4 columns][row][column]
-  float scale[kGroupSteps][kParts<F>][kPanelRows];
-  float minimum[kGroupSteps][kParts<F>][kPanelRows];  // in formats that have one
+  StepScales<F> scales[kGroupSteps];
 };
 
 template <typename F>
@@ -100,16 +99,11 @@ void unpack_group(const std::byte* panel, int64_t first_step, int n_steps, Weigh
   for (int step = 0; step < n_steps; ++block) {
     const auto header = F::header(*block, 0);
     for (int sub = 0; sub < kSteps; ++sub, ++step) {
-      Scales scales;
-      F::scales(*block, header, sub, 0, scales);
+      out.scales[step] = step_scales<type>(*block, header, sub, 0);
       Bytes codes[8];
       decode_codes<F>(block->codes[sub], 0, codes);
       ahead.fetch(kFetchUnpacking<type>);
       for (int g = 0; g < 8; ++g) store_bytes(out.codes[step][g], without_code_offset<F>(codes[g]));
-      for (int part = 0; part < kParts<F>; ++part) {
-        store_floats(out.scale[step][part], scales.scale[part]);
-        if constexpr (F::kMinimum != 0) store_floats(out.minimum[step][part], scales.minimum[part]);
-      }
     }
   }
 }
@@ -206,16 +200,15 @@ void scale_sums(const UnpackedGroup<F>& w, const int32_t* sums, int n_rows, cons
   Floats acc[kTokens];
   for (int t = 0; t < kTokens; ++t) acc[t] = load_floats(results + t * kPanelRows);
   for (int step = 0; step < n_steps; ++step) {
-    Scales scales;
-    for (int part = 0; part < kParts<F>; ++part) {
-      scales.scale[part] = load_floats(w.scale[step][part]);
-      if constexpr (F::kMinimum != 0) scales.minimum[part] = load_floats(w.minimum[step][part]);
-    }
+    const StepScales<F> scales = w.scales[step];
     for (int t = 0; t < kTokens; ++t) {
-      RawSums raw;
-      for (int part = 0; part < kParts<F>; ++part)
-        raw.half[part] = load_ints(sums + ((step * kParts<F> + part) * n_rows + t) * kPanelRows);
-      acc[t] = accumulate<F>(raw, scales, x[step * x_stride + t], acc[t]);
+      const auto sum = [&](int part) {
+        return load_ints(sums + ((step * kParts<F> + part) * n_rows + t) * kPanelRows);
+      };
+      if constexpr (kParts<F> == 1)
+        acc[t] = accumulate<F>(sum(0), scales, x[step * x_stride + t], acc[t]);
+      else
+        acc[t] = accumulate<F>(RawSums{{sum(0), sum(1)}}, scales, x[step * x_stride + t], acc[t]);
     }
     ahead.fetch(fetched);
   }

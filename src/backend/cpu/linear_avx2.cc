@@ -13,7 +13,7 @@ namespace {
 #include "backend/cpu/simd_avx2.h"
 #include "backend/cpu/linear_formats.inl"
 #include "backend/cpu/linear_integer.inl"
-#include "backend/cpu/linear_integer_halves.inl"
+#include "backend/cpu/linear_integer_pairs.inl"
 #include "backend/cpu/linear_float.inl"
 #include "backend/cpu/linear_quantize.inl"
 #include "backend/cpu/linear_table.inl"

@@ -9,14 +9,20 @@
 //   kScaleColumns  columns that share a scale, 32 or 16
 //   kMinimum       0, or the sign with which the minimum is added: +1 (Q4_1, Q5_1), -1 (the K-quants)
 //   Header         of a panel block, for the rows from `row` on: what all its sub-blocks share
-//   scales()       of a sub-block of 32 columns
+//   scales()       of a sub-block of 32 columns; or, where kScaleColumns is 16,
+//   factors()      by which Header::d and dmin are multiplied to get them
 
 template <QuantType type>
 constexpr bool kIsFloat = type == QuantType::kF32 || type == QuantType::kF16 || type == QuantType::kBF16;
 
-// Of kLanes rows; index 1 is the second half where kScaleColumns is 16.
+// Of kLanes rows.
 struct Scales {
-  Floats scale[2], minimum[2];
+  Floats scale, minimum;
+};
+
+// The integers in two scales and, where there are some, minimums; at most 128.
+struct HalfFactors {
+  Factors scale[2], minimum[2];
 };
 
 template <QuantType type>
@@ -36,7 +42,7 @@ struct OneScale : PlainFormat {
     Floats d;
   };
   static Header header(const PanelBlock<type>& b, int row) { return {load_f16(b.d + row)}; }
-  static void scales(const PanelBlock<type>&, const Header& h, int, int, Scales& out) { out.scale[0] = h.d; }
+  static void scales(const PanelBlock<type>&, const Header& h, int, int, Scales& out) { out.scale = h.d; }
 };
 template <>
 struct Format<QuantType::kQ4_0> : OneScale<QuantType::kQ4_0> {
@@ -66,8 +72,8 @@ struct ScaleAndOffset : PlainFormat {
   };
   static Header header(const PanelBlock<type>& b, int row) { return {load_f16(b.d + row), load_f16(b.m + row)}; }
   static void scales(const PanelBlock<type>&, const Header& h, int, int, Scales& out) {
-    out.scale[0] = h.d;
-    out.minimum[0] = h.m;
+    out.scale = h.d;
+    out.minimum = h.m;
   }
 };
 template <>
@@ -79,12 +85,14 @@ struct Format<QuantType::kQ5_1> : ScaleAndOffset<QuantType::kQ5_1> {
   static constexpr int kBits = 5;
 };
 
-struct TwoInts {
-  Ints first, second;
+template <typename Numbers>
+struct Two {
+  Numbers first, second;
 };
-inline TwoInts six_bit_pairs(const SixBitPairs& p, int row) {
-  const Ints low = load_u8(p.low + row);
-  return {and_ints(low, 63), or_ints(shift_right<6>(low), shift_left<2>(load_row_nibbles(p.high, row)))};
+template <typename Numbers>
+Two<Numbers> six_bit_pairs(const SixBitPairs& p, int row) {
+  const Numbers low = load_u8<Numbers>(p.low + row);
+  return {and_ints(low, 63), or_ints(shift_right<6>(low), shift_left<2>(load_row_nibbles<Numbers>(p.high, row)))};
 }
 
 // 6-bit scales and minimums: Q4_K, Q5_K.
@@ -96,9 +104,9 @@ struct ScaleAndMinimum : PlainFormat {
   };
   static Header header(const PanelBlock<type>& b, int row) { return {load_f16(b.d + row), load_f16(b.dmin + row)}; }
   static void scales(const PanelBlock<type>& b, const Header& h, int sub, int row, Scales& out) {
-    const TwoInts codes = six_bit_pairs(b.scales[sub], row);
-    out.scale[0] = mul(h.d, to_floats(codes.first));
-    out.minimum[0] = mul(h.dmin, to_floats(codes.second));
+    const auto codes = six_bit_pairs<Ints>(b.scales[sub], row);
+    out.scale = mul(h.d, to_floats(codes.first));
+    out.minimum = mul(h.dmin, to_floats(codes.second));
   }
 };
 template <>
@@ -120,9 +128,9 @@ struct Format<QuantType::kIQ4_XS> : PlainFormat {
   using Block = PanelBlock<QuantType::kIQ4_XS>;
   static Header header(const Block& b, int row) { return {load_f16(b.d + row)}; }
   static void scales(const Block& b, const Header& h, int sub, int row, Scales& out) {
-    const TwoInts codes = six_bit_pairs(b.scales[sub / 2], row);
+    const auto codes = six_bit_pairs<Ints>(b.scales[sub / 2], row);
     const Ints code = sub % 2 == 0 ? codes.first : codes.second;
-    out.scale[0] = mul(h.d, to_floats(sub_ints(code, broadcast_int(32))));
+    out.scale = mul(h.d, to_floats(sub_ints(code, 32)));
   }
 };
 
@@ -135,11 +143,11 @@ struct Format<QuantType::kQ2_K> : PlainFormat {
   };
   using Block = PanelBlock<QuantType::kQ2_K>;
   static Header header(const Block& b, int row) { return {load_f16(b.d + row), load_f16(b.dmin + row)}; }
-  static void scales(const Block& b, const Header& h, int sub, int row, Scales& out) {
+  static void factors(const Block& b, int sub, int row, HalfFactors& out) {
     for (int half = 0; half < 2; ++half) {
-      const Ints codes = load_u8(b.scales[2 * sub + half] + row);
-      out.scale[half] = mul(h.d, to_floats(and_ints(codes, 15)));
-      out.minimum[half] = mul(h.dmin, to_floats(shift_right<4>(codes)));
+      const auto codes = load_u8<Factors>(b.scales[2 * sub + half] + row);
+      out.scale[half] = and_ints(codes, 15);
+      out.minimum[half] = shift_right<4>(codes);
     }
   }
 };
@@ -151,10 +159,10 @@ struct Format<QuantType::kQ3_K> : PlainFormat {
   };
   using Block = PanelBlock<QuantType::kQ3_K>;
   static Header header(const Block& b, int row) { return {load_f16(b.d + row)}; }
-  static void scales(const Block& b, const Header& h, int sub, int row, Scales& out) {
-    const TwoInts codes = six_bit_pairs(b.scales[sub], row);
-    out.scale[0] = mul(h.d, to_floats(sub_ints(codes.first, broadcast_int(32))));
-    out.scale[1] = mul(h.d, to_floats(sub_ints(codes.second, broadcast_int(32))));
+  static void factors(const Block& b, int sub, int row, HalfFactors& out) {
+    const auto codes = six_bit_pairs<Factors>(b.scales[sub], row);
+    out.scale[0] = sub_ints(codes.first, 32);
+    out.scale[1] = sub_ints(codes.second, 32);
   }
 };
 template <>
@@ -165,56 +173,55 @@ struct Format<QuantType::kQ6_K> : PlainFormat {
   };
   using Block = PanelBlock<QuantType::kQ6_K>;
   static Header header(const Block& b, int row) { return {load_f16(b.d + row)}; }
-  static void scales(const Block& b, const Header& h, int sub, int row, Scales& out) {
-    out.scale[0] = mul(h.d, to_floats(load_s8(b.scales[2 * sub] + row)));
-    out.scale[1] = mul(h.d, to_floats(load_s8(b.scales[2 * sub + 1] + row)));
+  static void factors(const Block& b, int sub, int row, HalfFactors& out) {
+    for (int half = 0; half < 2; ++half) out.scale[half] = load_s8_factors(b.scales[2 * sub + half] + row);
   }
 };
 
-// Codes of rows [row, row + kLanes), a vector a group of 4 columns: the planes of PanelCodes put together. Each step of
-// the fold has its shift as a constant.
-template <int... g>
-struct Groups {};
+// Bits [from, from + width) of each byte, moved to [to, to + width).
+template <int from, int to, int width>
+Bytes field(Bytes v) {
+  return masked<from - to, ((1 << width) - 1) << to>(v);
+}
 
-[[gnu::always_inline]] inline void nibbles(const uint8_t (&planes)[4][64], int row, Bytes* codes) {
-  for (int v = 0; v < 4; ++v) {
-    const Bytes plane = load_bytes(planes[v] + 4 * row);
-    codes[v] = field<0, 0, 4>(plane);
-    codes[v + 4] = field<4, 0, 4>(plane);
+// Codes of group g of 4 columns, of rows [row, row + kLanes): the planes of PanelCodes put together.
+template <typename F, int g>
+[[gnu::always_inline]] inline Bytes decode_group(const PanelCodes<F::kBits>& stored, int row) {
+  const auto plane = [row](const uint8_t(&of_panel)[64]) { return load_bytes(of_panel + 4 * row); };
+  if constexpr (F::kBits == 2) {
+    return field<g % 4 * 2, 0, 2>(plane(stored.pairs[g / 4]));
+  } else if constexpr (F::kBits == 3) {
+    // Both of this group and the one two before or after it, as nibbles: done once for both.
+    constexpr int kOdd = g % 2, kBit = 2 * (g / 4) + kOdd;
+    const Bytes nibbles =
+        or_bytes(masked<2 * kOdd, 0x33>(plane(stored.pairs[g / 4])), masked<kBit - 2, 0x44>(plane(stored.bits)));
+    return field<g % 4 / 2 * 4, 0, 4>(nibbles);
+  } else if constexpr (F::kBits == 8) {
+    return signed_codes(plane(stored.bytes[g]));
+  } else {
+    const Bytes low = field<g / 4 * 4, 0, 4>(plane(stored.nibbles[g % 4]));
+    if constexpr (F::kBits == 5)
+      return or_bytes(low, field<g, 4, 1>(plane(stored.bits)));
+    else if constexpr (F::kBits == 6)
+      return or_bytes(low, field<g % 4 * 2, 4, 2>(plane(stored.pairs[g / 4])));
+    else if constexpr (F::kLevels)
+      return lookup(kIq4Levels, low);
+    else
+      return low;
   }
 }
-template <int to, int... g>
-[[gnu::always_inline]] inline void or_pairs(const uint8_t (&planes)[2][64], int row, Bytes* codes, Groups<g...>) {
-  const Bytes plane[2] = {load_bytes(planes[0] + 4 * row), load_bytes(planes[1] + 4 * row)};
-  ((codes[g] = or_bytes(codes[g], field<g % 4 * 2, to, 2>(plane[g / 4]))), ...);
-}
-template <int... g>
-[[gnu::always_inline]] inline void pairs(const uint8_t (&planes)[2][64], int row, Bytes* codes, Groups<g...>) {
-  const Bytes plane[2] = {load_bytes(planes[0] + 4 * row), load_bytes(planes[1] + 4 * row)};
-  ((codes[g] = field<g % 4 * 2, 0, 2>(plane[g / 4])), ...);
-}
-template <int to, int... g>
-[[gnu::always_inline]] inline void or_bits(const uint8_t (&plane)[64], int row, Bytes* codes, Groups<g...>) {
-  const Bytes bits = load_bytes(plane + 4 * row);
-  ((codes[g] = or_bytes(codes[g], field<g, to, 1>(bits))), ...);
-}
 
+// Groups [first, first + n) of them.
+template <int... i>
+struct Groups {};
+
+template <typename F, int first, int... i>
+[[gnu::always_inline]] inline void decode_groups(const PanelCodes<F::kBits>& stored, int row, Bytes* codes,
+                                                 Groups<i...>) {
+  ((codes[i] = decode_group<F, first + i>(stored, row)), ...);
+}
 // codes[8]. Inlined: out of line, its results would go through memory.
 template <typename F>
 [[gnu::always_inline]] inline void decode_codes(const PanelCodes<F::kBits>& stored, int row, Bytes* codes) {
-  constexpr Groups<0, 1, 2, 3, 4, 5, 6, 7> kAll;
-  if constexpr (F::kBits == 2) {
-    pairs(stored.pairs, row, codes, kAll);
-  } else if constexpr (F::kBits == 3) {
-    pairs(stored.pairs, row, codes, kAll);
-    or_bits<2>(stored.bits, row, codes, kAll);
-  } else if constexpr (F::kBits == 8) {
-    for (int g = 0; g < 8; ++g) codes[g] = signed_codes(load_bytes(stored.bytes[g] + 4 * row));
-  } else {
-    nibbles(stored.nibbles, row, codes);
-    if constexpr (F::kBits == 5) or_bits<4>(stored.bits, row, codes, kAll);
-    if constexpr (F::kBits == 6) or_pairs<4>(stored.pairs, row, codes, kAll);
-    if constexpr (F::kLevels)
-      for (int g = 0; g < 8; ++g) codes[g] = lookup(kIq4Levels, codes[g]);
-  }
+  decode_groups<F, 0>(stored, row, codes, Groups<0, 1, 2, 3, 4, 5, 6, 7>());
 }

@@ -1,18 +1,20 @@
 // Products of integer formats with int8 activations, and with them the definition of their results. Included inside the
 // anonymous namespace of a kernel translation unit, after linear_formats.inl.
 //
-// For each row and token there is one float32 accumulator, from 0, and for each 32 columns in ascending order (or, in
-// formats that have scales per 16, each half):
+// For each row and token there is one float32 accumulator, from 0, and for each 32 columns in ascending order:
 //   isum = sum of (code - kOffset) * q, exact in int32
 //   acc = fma(float(isum), scale * x_scale, acc)
 //   acc = fma(minimum, x_scale * float(sum of q), acc)      in formats with a minimum
+// In formats that have scales per 16, these are d times small integers, and so each half's isum is multiplied by its
+// own one and added to the other's, which is exact too, below 2^24 (so it does not matter whether as int32 or float32):
+//   acc = fma(float(factor[0] * isum[0] + factor[1] * isum[1]), d * x_scale, acc)
+//   acc = fma(-float(minimum[0] * sum of q[0..15] + minimum[1] * sum of q[16..31]), dmin * x_scale, acc)    in Q2_K
 //
 // The weights of a step stay in registers while the tokens pass by, so each is decoded once per kTokenBlock tokens.
 
-// Activations of a step times the codes as they are: kOffset and the bias of signed codes are still to be taken off,
-// unless the products started with them (kOffsetFirst).
+// Of the two halves of the columns, in formats that have scales per 16.
 struct RawSums {
-  Ints half[2];  // only [0] where kScaleColumns is 32: the whole
+  Ints half[2];
 };
 
 template <typename F>
@@ -22,6 +24,8 @@ constexpr int log2_of(int power) {
   return power <= 1 ? 0 : 1 + log2_of(power / 2);
 }
 
+// raw: activations times the codes as they are. kOffset and the bias of signed codes are taken off, unless the products
+// started with them (kOffsetFirst).
 template <typename F>
 Ints without_offset(Ints raw, Ints sum_of_q) {
   if constexpr (kCodeOffset<F> == 0 || kOffsetFirst)
@@ -35,29 +39,57 @@ Floats add_minimum(Floats minimum, Floats scaled_sum, Floats acc) {
   return F::kMinimum > 0 ? fma(minimum, scaled_sum, acc) : fnma(minimum, scaled_sum, acc);
 }
 
-// One half of the columns (0: all of them, where they share a scale). half_sum: of q over the same columns.
 template <typename F>
-Floats accumulate_half(Ints raw, const Scales& w, int half, Floats x_scale, Ints half_sum, Floats scaled_sum,
-                       Floats acc) {
-  acc = fma(to_floats(without_offset<F>(raw, half_sum)), mul(w.scale[half], x_scale), acc);
-  if constexpr (F::kMinimum != 0) acc = add_minimum<F>(w.minimum[half], scaled_sum, acc);
+Floats accumulate(Ints raw, const Scales& w, const ActivationBlock& x, Floats acc) {
+  const Ints isum = without_offset<F>(raw, broadcast_int(x.sum));
+  acc = fma(to_floats(isum), mul(w.scale, broadcast(x.scale)), acc);
+  if constexpr (F::kMinimum != 0) acc = add_minimum<F>(w.minimum, broadcast(x.scaled_sum), acc);
+  return acc;
+}
+
+// The same of formats that have scales per 16.
+struct HalfScales {
+  Floats factor[2], minimum[2];
+  Floats d, dmin;
+};
+
+inline Floats weigh(const Floats (&factor)[2], Floats first, Floats second) {
+  return fma(second, factor[1], mul(first, factor[0]));
+}
+
+template <typename F>
+Floats accumulate(const RawSums& raw, const HalfScales& w, const ActivationBlock& x, Floats acc) {
+  const Ints sum[2] = {broadcast_int(x.half_sums[0]), broadcast_int(x.half_sums[1])};
+  const Floats x_scale = broadcast(x.scale);
+  acc = fma(weigh(w.factor, to_floats(without_offset<F>(raw.half[0], sum[0])),
+                  to_floats(without_offset<F>(raw.half[1], sum[1]))),
+            mul(w.d, x_scale), acc);
+  if constexpr (F::kMinimum != 0)
+    acc = add_minimum<F>(weigh(w.minimum, to_floats(sum[0]), to_floats(sum[1])), mul(w.dmin, x_scale), acc);
   return acc;
 }
 
 template <typename F>
-Floats accumulate(const RawSums& raw, const Scales& w, const ActivationBlock& x, Floats acc) {
-  const Floats x_scale = broadcast(x.scale);
-  const Ints sum = broadcast_int(x.sum);
+using StepScales = std::conditional_t<F::kScaleColumns == 32, Scales, HalfScales>;
+
+template <QuantType type>
+StepScales<Format<type>> step_scales(const PanelBlock<type>& block, const typename Format<type>::Header& header,
+                                     int step, int row) {
+  using F = Format<type>;
+  StepScales<F> scales;
   if constexpr (F::kScaleColumns == 32) {
-    acc = accumulate_half<F>(raw.half[0], w, 0, x_scale, sum, broadcast(x.scaled_sum), acc);
+    F::scales(block, header, step, row, scales);
   } else {
-    const Ints leading = broadcast_int(x.leading_sum);
-    const Ints half_sum[2] = {leading, sub_ints(sum, leading)};
-    for (int half = 0; half < 2; ++half)
-      acc = accumulate_half<F>(raw.half[half], w, half, x_scale, half_sum[half],
-                               mul(x_scale, to_floats(half_sum[half])), acc);
+    HalfFactors factors;
+    F::factors(block, step, row, factors);
+    scales.d = header.d;
+    if constexpr (F::kMinimum != 0) scales.dmin = header.dmin;
+    for (int half = 0; half < 2; ++half) {
+      scales.factor[half] = to_floats(factors.scale[half]);
+      if constexpr (F::kMinimum != 0) scales.minimum[half] = to_floats(factors.minimum[half]);
+    }
   }
-  return acc;
+  return scales;
 }
 
 template <typename F, int kGroups>
@@ -70,15 +102,11 @@ Ints dot(const Bytes* codes, const int8_t* q, int32_t sum_of_q) {
 }
 
 template <typename F>
-RawSums multiply(const Bytes* codes, const ActivationBlock& x) {
-  RawSums raw;
-  if constexpr (F::kScaleColumns == 32) {
-    raw.half[0] = dot<F, 8>(codes, x.q, x.sum);
-  } else {
-    raw.half[0] = dot<F, 4>(codes, x.q, x.leading_sum);
-    raw.half[1] = dot<F, 4>(codes + 4, x.q + 16, x.sum - x.leading_sum);
-  }
-  return raw;
+auto multiply(const Bytes* codes, const ActivationBlock& x) {
+  if constexpr (F::kScaleColumns == 32)
+    return dot<F, 8>(codes, x.q, x.sum);
+  else
+    return RawSums{{dot<F, 4>(codes, x.q, x.half_sums[0]), dot<F, 4>(codes + 4, x.q + 16, x.half_sums[1])}};
 }
 
 // Writes rows of y from a token's 16 results.
@@ -102,14 +130,12 @@ inline void finish_token(const PanelProduct& p, int token, const float* results)
 // results[n_tokens][16]. kTokens is 1 or kAnyTokens: alone, a token's accumulators stay in registers.
 constexpr int kAnyTokens = 0;
 
-// Bytes ahead of a step from which its share of the weights to come is fetched. The processor's own prefetching starts
-// anew at every page. One token on a core of a Zen 3, in GB/s where plain loads got 17, 2026-11: Q6_K 12.4 without and
-// 16.2 with, Q4_K 15.4 and 18.7; 2048 to 8192 are alike.
-constexpr int64_t kPrefetchBytes = 4096;
-
+// Bytes ahead of a step from which its share of the weights to come is fetched: as many as the vocabulary says, in
+// whole blocks, so that each line is fetched by one step. Without it the processor's own prefetching starts anew at
+// every page.
 template <typename Block>
-constexpr int64_t kBytesAhead = (kPrefetchBytes + int64_t{sizeof(Block)} - 1) / int64_t{sizeof(Block)} *
-                                int64_t{sizeof(Block)};  // whole blocks, so that each line is fetched by one step
+constexpr int64_t kBytesAhead =
+    (kPrefetchBytes + int64_t{sizeof(Block)} - 1) / int64_t{sizeof(Block)} * int64_t{sizeof(Block)};
 
 template <int64_t n_bytes>
 void prefetch(const void* from) {
@@ -152,8 +178,7 @@ void integer_product(const PanelProduct& p, float* results) {
       prefetch_scales(block, row);
       Floats sum = kTokens == 1 ? alone[row / kLanes] : zero_floats();
       for (int step = 0; step < kSteps; ++step) {
-        Scales scales;
-        F::scales(block, header, step, row, scales);
+        const StepScales<F> scales = step_scales<type>(block, header, step, row);
         Bytes codes[8];
         decode_codes<F>(block.codes[step], row, codes);
         prefetch_codes(block, step, row);
@@ -174,24 +199,26 @@ void integer_product(const PanelProduct& p, float* results) {
     for (int row = 0; row < kPanelRows; row += kLanes) store_floats(results + row, alone[row / kLanes]);
 }
 
-// The same in another order of work: linear_integer_halves.inl.
-template <QuantType type, int kTokens>
+// The same in other orders of work: linear_integer_pairs.inl.
+template <QuantType type>
+void integer_product_alone(const PanelProduct& p, float* results);
+template <QuantType type>
 void integer_product_by_halves(const PanelProduct& p, float* results);
-
-template <QuantType type, int kTokens>
-void any_integer_product(const PanelProduct& p, float* results) {
-  if constexpr (Format<type>::kBits <= kHalvesBits && !Format<type>::kSigned)
-    integer_product_by_halves<type, kTokens>(p, results);
-  else
-    integer_product<type, kTokens>(p, results);
-}
 
 template <QuantType type>
 void integer_panel_product(const PanelProduct& p) {
   alignas(64) float results[kTokenBlock * kPanelRows];
-  if (p.n_tokens == 1)
-    any_integer_product<type, 1>(p, results);
-  else
-    any_integer_product<type, kAnyTokens>(p, results);
+  if constexpr (kPairs) {
+    if (p.n_tokens == 1)
+      integer_product_alone<type>(p, results);
+    else if constexpr (Format<type>::kSigned)
+      integer_product<type, kAnyTokens>(p, results);
+    else
+      integer_product_by_halves<type>(p, results);
+  } else if (p.n_tokens == 1) {
+    integer_product<type, 1>(p, results);
+  } else {
+    integer_product<type, kAnyTokens>(p, results);
+  }
   for (int t = 0; t < p.n_tokens; ++t) finish_token(p, t, results + t * kPanelRows);
 }

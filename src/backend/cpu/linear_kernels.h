@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "backend/cpu/linear_tiles.h"
 #include "backend/cpu/panel_layout.h"

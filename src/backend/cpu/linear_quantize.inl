@@ -16,7 +16,7 @@ inline void quantize_block(const float* x, ActivationBlock& out) {
   __builtin_memcpy(&amax, &largest, sizeof amax);
   if (largest >= kInfinityBits || largest < kSmallestBits) {
     for (int8_t& q : out.q) q = 0;
-    out.sum = out.leading_sum = 0;
+    out.sum = out.half_sums[0] = out.half_sums[1] = 0;
     out.scale = largest < kSmallestBits ? 0.0f : __builtin_nanf("");
     out.scaled_sum = out.scale;
     return;
@@ -36,7 +36,8 @@ inline void quantize_block(const float* x, ActivationBlock& out) {
   for (int i = 0; i < kActivationBlock; ++i) out.q[i] = static_cast<int8_t>(codes[i]);
   out.scale = amax / 127.0f;
   out.sum = leading + trailing;
-  out.leading_sum = leading;
+  out.half_sums[0] = static_cast<int16_t>(leading);
+  out.half_sums[1] = static_cast<int16_t>(trailing);
   out.scaled_sum = out.scale * static_cast<float>(out.sum);
 }
 

@@ -21,9 +21,9 @@ inline constexpr int kActivationBlock = 32;  // columns of activations that shar
 struct ActivationBlock {
   int8_t q[kActivationBlock];  // -127..127
   float scale;
-  float scaled_sum;     // scale * float(sum): what a block of ones would give, for formats with a minimum
-  int32_t sum;          // of q
-  int32_t leading_sum;  // of q[0..15]
+  float scaled_sum;      // scale * float(sum): what a block of ones would give, for formats with a minimum
+  int32_t sum;           // of q
+  int16_t half_sums[2];  // of q[0..15] and q[16..31]
 };
 static_assert(sizeof(ActivationBlock) == 48);
 
@@ -32,7 +32,9 @@ static_assert(sizeof(ActivationBlock) == 48);
 // bits, the low bits in the widest plane.
 //   nibbles[v]: low nibbles group v, high nibbles group v + 4
 //   pairs[p]: bits 2 j, 2 j + 1 group 4 p + j
-//   bits: bit g group g
+//   bits: bit g group g; beside pairs alone, bit kBitOfGroup[g], so that one shift brings the bits of groups j and j +
+//   2 to their pairs
+inline constexpr int kBitOfGroup[8] = {0, 1, 4, 5, 2, 3, 6, 7};
 template <int bits>
 struct PanelCodes;
 template <>

@@ -122,6 +122,11 @@ void set_word(uint8_t* vector, int row, uint32_t value) {
   std::memcpy(vector + 4 * row, &value, sizeof value);
 }
 
+template <int n_bits>
+int bit_of_group(int g) {
+  return n_bits == 3 ? kBitOfGroup[g] : g;
+}
+
 // codes[8], a word a group, into and out of a panel's planes.
 template <int n_bits>
 void set_codes(PanelCodes<n_bits>& p, int row, const Codes* codes) {
@@ -139,7 +144,7 @@ void set_codes(PanelCodes<n_bits>& p, int row, const Codes* codes) {
     }
   if constexpr (HasBits<Planes>) {
     uint32_t bits = 0;
-    for (int g = 0; g < 8; ++g) bits |= (codes[g] >> (n_bits - 1) & kBit) << g;
+    for (int g = 0; g < 8; ++g) bits |= (codes[g] >> (n_bits - 1) & kBit) << bit_of_group<n_bits>(g);
     set_word(p.bits, row, bits);
   }
 }
@@ -152,7 +157,7 @@ Codes get_codes(const PanelCodes<n_bits>& p, int row, int g) {
   if constexpr (HasNibbles<Planes>) codes |= word(p.nibbles[g % 4] + 4 * row) >> (g / 4 * 4) & kNibble;
   constexpr int kPairShift = n_bits == 6 ? 4 : 0;
   if constexpr (HasPairs<Planes>) codes |= (word(p.pairs[g / 4] + 4 * row) >> (g % 4 * 2) & kPair) << kPairShift;
-  if constexpr (HasBits<Planes>) codes |= (word(p.bits + 4 * row) >> g & kBit) << (n_bits - 1);
+  if constexpr (HasBits<Planes>) codes |= (word(p.bits + 4 * row) >> bit_of_group<n_bits>(g) & kBit) << (n_bits - 1);
   return codes;
 }
 

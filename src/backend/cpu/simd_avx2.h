@@ -4,7 +4,8 @@
 constexpr int kLanes = 8;             // rows a vector
 constexpr bool kCodesBiased = false;  // dot_signed() takes signed codes as they are
 constexpr bool kOffsetFirst = false;  // offsets of codes are taken off sums, not what sums start from
-constexpr int kHalvesBits = 4;        // codes of up to so many bits are multiplied as linear_integer_halves.inl does
+constexpr bool kPairs = true;         // products as linear_integer_pairs.inl has them
+constexpr int kPrefetchBytes = 1536;  // see prefetch(): more than that is asked for before the processor's own is there
 constexpr int kFloatTokens = 3;       // tokens a pass over weights of float types: 12 accumulators of 16 registers
 
 using Bytes = __m256i;  // [row][4 columns]
@@ -17,17 +18,13 @@ inline Bytes load_bytes(const uint8_t* p) {
 inline Bytes or_bytes(Bytes a, Bytes b) {
   return _mm256_or_si256(a, b);
 }
-// Bits [from, from + width) of each byte, moved to [to, to + width). There are no shifts of bytes: what a 16-bit shift
-// carries over is masked away.
-template <int from, int to, int width>
-Bytes field(Bytes v) {
-  const Bytes mask = _mm256_set1_epi8(static_cast<char>(((1 << width) - 1) << to));
-  if constexpr (to > from)
-    return _mm256_and_si256(_mm256_slli_epi16(v, to - from), mask);
-  else if constexpr (from > to)
-    return _mm256_and_si256(_mm256_srli_epi16(v, from - to), mask);
-  else
-    return _mm256_and_si256(v, mask);
+// The bits of `mask` of each byte shifted right by n, or left by -n. There are no shifts of bytes: what one of 16 bits
+// carries over has to be masked away.
+template <int n, int mask>
+Bytes masked(Bytes v) {
+  if constexpr (n > 0) v = _mm256_srli_epi16(v, n);
+  if constexpr (n < 0) v = _mm256_slli_epi16(v, -n);
+  return _mm256_and_si256(v, _mm256_set1_epi8(static_cast<char>(mask)));
 }
 // Signed levels by 4-bit index.
 inline Bytes lookup(const int8_t* levels, Bytes index) {
@@ -42,11 +39,52 @@ inline Bytes signed_codes(Bytes stored) {
 inline __m128i load_8_bytes(const void* p) {
   return _mm_loadl_epi64(static_cast<const __m128i*>(p));
 }
-inline Ints load_u8(const uint8_t* p) {
+
+// Integers below 2^15 of 8 rows, each twice, as the two int16 of its row's lane: what sums of pairs are multiplied by.
+struct Factors {
+  __m256i pairs;
+};
+
+template <typename Numbers>
+Numbers load_u8(const uint8_t* p);
+template <>
+inline Ints load_u8<Ints>(const uint8_t* p) {
   return _mm256_cvtepu8_epi32(load_8_bytes(p));
 }
-inline Ints load_s8(const int8_t* p) {
-  return _mm256_cvtepi8_epi32(load_8_bytes(p));
+// The 8 bytes to the even (at 0) or odd (at 1) bytes of the lanes' int16, the others zero.
+template <int at>
+__m256i spread_8_bytes(const void* p) {
+  int64_t bytes;
+  __builtin_memcpy(&bytes, p, sizeof bytes);
+  constexpr int64_t kFirst = at == 0 ? 0x8001'8001'8000'8000 : 0x0180'0180'0080'0080;
+  constexpr int64_t kSecond = at == 0 ? 0x8003'8003'8002'8002 : 0x0380'0380'0280'0280;
+  constexpr int64_t kUpperHalf = at == 0 ? 0x0004'0004'0004'0004 : 0x0400'0400'0400'0400;
+  return _mm256_shuffle_epi8(_mm256_set1_epi64x(bytes),
+                             _mm256_setr_epi64x(kFirst, kSecond, kFirst + kUpperHalf, kSecond + kUpperHalf));
+}
+template <>
+inline Factors load_u8<Factors>(const uint8_t* p) {
+  return {spread_8_bytes<0>(p)};
+}
+inline Factors load_s8_factors(const int8_t* p) {
+  return {_mm256_srai_epi16(spread_8_bytes<1>(p), 8)};
+}
+inline Factors and_ints(Factors a, int b) {
+  return {_mm256_and_si256(a.pairs, _mm256_set1_epi16(static_cast<int16_t>(b)))};
+}
+inline Factors or_ints(Factors a, Factors b) {
+  return {_mm256_or_si256(a.pairs, b.pairs)};
+}
+inline Factors sub_ints(Factors a, int b) {
+  return {_mm256_sub_epi16(a.pairs, _mm256_set1_epi16(static_cast<int16_t>(b)))};
+}
+template <int n>
+Factors shift_left(Factors a) {
+  return {_mm256_slli_epi16(a.pairs, n)};
+}
+template <int n>
+Factors shift_right(Factors a) {
+  return {_mm256_srli_epi16(a.pairs, n)};
 }
 inline Ints and_ints(Ints a, int b) {
   return _mm256_and_si256(a, _mm256_set1_epi32(b));
@@ -60,6 +98,9 @@ inline Ints add_ints(Ints a, Ints b) {
 inline Ints sub_ints(Ints a, Ints b) {
   return _mm256_sub_epi32(a, b);
 }
+inline Ints sub_ints(Ints a, int b) {
+  return _mm256_sub_epi32(a, _mm256_set1_epi32(b));
+}
 template <int n>
 Ints shift_left(Ints a) {
   return _mm256_slli_epi32(a, n);
@@ -69,8 +110,9 @@ Ints shift_right(Ints a) {
   return _mm256_srli_epi32(a, n);
 }
 // Nibbles of rows [row, row + kLanes): row r in the low nibble of byte r, row r + 8 in its high nibble.
-inline Ints load_row_nibbles(const uint8_t* p, int row) {
-  const Ints bytes = load_u8(p);
+template <typename Numbers>
+Numbers load_row_nibbles(const uint8_t* p, int row) {
+  const Numbers bytes = load_u8<Numbers>(p);
   return row == 0 ? and_ints(bytes, 15) : shift_right<4>(bytes);
 }
 inline Ints broadcast_int(int32_t value) {
@@ -78,6 +120,9 @@ inline Ints broadcast_int(int32_t value) {
 }
 inline Floats to_floats(Ints a) {
   return _mm256_cvtepi32_ps(a);
+}
+inline Floats to_floats(Factors a) {
+  return _mm256_cvtepi32_ps(_mm256_srai_epi32(a.pairs, 16));
 }
 
 inline Floats zero_floats() {
@@ -136,13 +181,14 @@ Ints dot_unsigned(const Bytes* codes, const int8_t* q, Ints start) {
   }
   return sum;
 }
-// The same over 16 columns, q[4] broadcast, left as sums of pairs; those of 32 columns may be added in int16.
-template <int kMaxCode>
-Ints pairs_of_16_columns(const Bytes* codes, const Bytes* q) {
-  static_assert(32767 / (2 * 127 * kMaxCode) >= 8);
-  const __m256i low = _mm256_add_epi16(_mm256_maddubs_epi16(codes[0], q[0]), _mm256_maddubs_epi16(codes[1], q[1]));
-  const __m256i high = _mm256_add_epi16(_mm256_maddubs_epi16(codes[2], q[2]), _mm256_maddubs_epi16(codes[3], q[3]));
-  return _mm256_add_epi16(low, high);
+// Products of 4 columns as int16, neighbours added: pairs.
+inline Ints products(Bytes codes, Bytes q) {
+  return _mm256_maddubs_epi16(codes, q);
+}
+// The instruction multiplies unsigned by signed, so the code's sign moves over to q. A pair of products is at most
+// 2 * 128 * 127 = 32512.
+inline Ints signed_products(Bytes codes, Bytes q) {
+  return _mm256_maddubs_epi16(_mm256_abs_epi8(codes), _mm256_sign_epi8(q, codes));
 }
 inline Ints add_pairs(Ints a, Ints b) {
   return _mm256_add_epi16(a, b);
@@ -150,15 +196,26 @@ inline Ints add_pairs(Ints a, Ints b) {
 inline Ints sum_of_pairs(Ints pairs) {
   return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
 }
-// The instruction multiplies unsigned by signed, so the code's sign moves over to q. A pair of products is at most
-// 2 * 128 * 127 = 32512.
+// Each pair times the row's factors, the two added.
+inline Ints multiply_pairs(Ints pairs, Factors factors) {
+  return _mm256_madd_epi16(pairs, factors.pairs);
+}
+inline Ints broadcast_pair(const int16_t (&pair)[2]) {
+  int32_t both;
+  __builtin_memcpy(&both, pair, sizeof both);
+  return _mm256_set1_epi32(both);
+}
+inline Factors same_factors(int value) {
+  return {_mm256_set1_epi16(static_cast<int16_t>(value))};
+}
+// A row's first factor from `first`, its second from `second`.
+inline Factors pair_of(Factors first, Factors second) {
+  return {_mm256_blend_epi16(first.pairs, second.pairs, 0xaa)};
+}
 template <int kGroups>
 Ints dot_signed(const Bytes* codes, const int8_t* q, Ints start) {
   Ints sum = start;
-  for (int g = 0; g < kGroups; ++g) {
-    const __m256i magnitude = _mm256_abs_epi8(codes[g]);
-    const __m256i pairs = _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(broadcast_4(q + 4 * g), codes[g]));
-    sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
-  }
+  for (int g = 0; g < kGroups; ++g)
+    sum = _mm256_add_epi32(sum, sum_of_pairs(signed_products(codes[g], broadcast_4(q + 4 * g))));
   return sum;
 }

@@ -4,8 +4,9 @@
 constexpr int kLanes = 16;           // rows a vector
 constexpr bool kCodesBiased = true;  // signed codes carry +128: VNNI multiplies unsigned by signed
 constexpr bool kOffsetFirst = true;  // offsets of codes are what sums start from, not taken off them
-constexpr int kHalvesBits = 0;       // no codes are multiplied by halves
-constexpr int kFloatTokens = 6;      // tokens a pass over weights of float types: 24 accumulators of 32 registers
+constexpr bool kPairs = false;       // products as linear_integer.inl has them
+constexpr int kPrefetchBytes = 4096;
+constexpr int kFloatTokens = 6;  // tokens a pass over weights of float types: 24 accumulators of 32 registers
 
 using Bytes = __m512i;  // [row][4 columns]
 using Ints = __m512i;
@@ -20,17 +21,13 @@ inline void store_bytes(uint8_t* p, Bytes v) {
 inline Bytes or_bytes(Bytes a, Bytes b) {
   return _mm512_or_si512(a, b);
 }
-// Bits [from, from + width) of each byte, moved to [to, to + width). There are no shifts of bytes: what a 16-bit shift
-// carries over is masked away.
-template <int from, int to, int width>
-Bytes field(Bytes v) {
-  const Bytes mask = _mm512_set1_epi8(static_cast<char>(((1 << width) - 1) << to));
-  if constexpr (to > from)
-    return _mm512_and_si512(_mm512_slli_epi16(v, to - from), mask);
-  else if constexpr (from > to)
-    return _mm512_and_si512(_mm512_srli_epi16(v, from - to), mask);
-  else
-    return _mm512_and_si512(v, mask);
+// The bits of `mask` of each byte shifted right by n, or left by -n. There are no shifts of bytes: what one of 16 bits
+// carries over has to be masked away.
+template <int n, int mask>
+Bytes masked(Bytes v) {
+  if constexpr (n > 0) v = _mm512_srli_epi16(v, n);
+  if constexpr (n < 0) v = _mm512_slli_epi16(v, -n);
+  return _mm512_and_si512(v, _mm512_set1_epi8(static_cast<char>(mask)));
 }
 // Codes stored as int8, as dot_signed() wants them.
 inline Bytes signed_codes(Bytes stored) {
@@ -48,14 +45,17 @@ inline __m128i load_16_bytes(const void* p) {
 inline Ints load_ints(const int32_t* p) {
   return _mm512_loadu_si512(p);
 }
-inline Ints load_u8(const uint8_t* p) {
+template <typename Numbers>
+Numbers load_u8(const uint8_t* p) {
   return _mm512_cvtepu8_epi32(load_16_bytes(p));
 }
-inline Ints load_s8(const int8_t* p) {
+using Factors = Ints;  // of 16 columns' sums
+inline Factors load_s8_factors(const int8_t* p) {
   return _mm512_cvtepi8_epi32(load_16_bytes(p));
 }
 // Nibbles of rows [row, row + kLanes): row r in the low nibble of byte r, row r + 8 in its high nibble.
-inline Ints load_row_nibbles(const uint8_t* p, int /*row*/) {
+template <typename Numbers>
+Numbers load_row_nibbles(const uint8_t* p, int /*row*/) {
   const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
   const __m128i both = _mm_unpacklo_epi64(bytes, _mm_srli_epi16(bytes, 4));
   return _mm512_cvtepu8_epi32(_mm_and_si128(both, _mm_set1_epi8(15)));
@@ -71,6 +71,9 @@ inline Ints add_ints(Ints a, Ints b) {
 }
 inline Ints sub_ints(Ints a, Ints b) {
   return _mm512_sub_epi32(a, b);
+}
+inline Ints sub_ints(Ints a, int b) {
+  return _mm512_sub_epi32(a, _mm512_set1_epi32(b));
 }
 template <int n>
 Ints shift_left(Ints a) {

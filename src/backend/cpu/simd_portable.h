@@ -5,8 +5,9 @@
 constexpr int kLanes = 4;             // rows a vector
 constexpr bool kCodesBiased = false;  // dot_signed() takes signed codes as they are
 constexpr bool kOffsetFirst = false;  // offsets of codes are taken off sums, not what sums start from
-constexpr int kHalvesBits = 0;        // no codes are multiplied by halves
-constexpr int kFloatTokens = 2;       // tokens a pass over weights of float types: 4 accumulators each, in 16 registers
+constexpr bool kPairs = false;        // products as linear_integer.inl has them
+constexpr int kPrefetchBytes = 4096;
+constexpr int kFloatTokens = 2;  // tokens a pass over weights of float types: 4 accumulators each, in 16 registers
 
 using Bytes = uint8_t __attribute__((vector_size(16)));  // [row][4 columns]
 using Ints = int32_t __attribute__((vector_size(16)));
@@ -27,14 +28,13 @@ inline Bytes load_bytes(const uint8_t* p) {
 inline Bytes or_bytes(Bytes a, Bytes b) {
   return a | b;
 }
-// Bits [from, from + width) of each byte, moved to [to, to + width).
-template <int from, int to, int width>
-Bytes field(Bytes v) {
-  const Bytes kept = v & static_cast<uint8_t>(((1 << width) - 1) << from);
-  if constexpr (to >= from)
-    return kept << (to - from);
+// The bits of `mask` of each byte shifted right by n, or left by -n.
+template <int n, int mask>
+Bytes masked(Bytes v) {
+  if constexpr (n >= 0)
+    return (v >> n) & static_cast<uint8_t>(mask);
   else
-    return kept >> (from - to);
+    return (v << -n) & static_cast<uint8_t>(mask);
 }
 // Signed levels by 4-bit index.
 inline Bytes lookup(const int8_t* levels, Bytes index) {
@@ -47,15 +47,18 @@ inline Bytes signed_codes(Bytes stored) {
   return stored;
 }
 
-inline Ints load_u8(const uint8_t* p) {
+template <typename Numbers>
+Numbers load_u8(const uint8_t* p) {
   return Ints{p[0], p[1], p[2], p[3]};
 }
-inline Ints load_s8(const int8_t* p) {
+using Factors = Ints;  // of 16 columns' sums
+inline Factors load_s8_factors(const int8_t* p) {
   return Ints{p[0], p[1], p[2], p[3]};
 }
 // Nibbles of rows [row, row + kLanes): row r in the low nibble of byte r, row r + 8 in its high nibble.
-inline Ints load_row_nibbles(const uint8_t* p, int row) {
-  return (load_u8(p + row % 8) >> (row / 8 * 4)) & 15;
+template <typename Numbers>
+Numbers load_row_nibbles(const uint8_t* p, int row) {
+  return (load_u8<Numbers>(p + row % 8) >> (row / 8 * 4)) & 15;
 }
 inline Ints and_ints(Ints a, int b) {
   return a & b;
@@ -67,6 +70,9 @@ inline Ints add_ints(Ints a, Ints b) {
   return a + b;
 }
 inline Ints sub_ints(Ints a, Ints b) {
+  return a - b;
+}
+inline Ints sub_ints(Ints a, int b) {
   return a - b;
 }
 template <int n>
