@@ -3,6 +3,7 @@
 #include <memory>
 #include <spdlog/logger.h>
 #include <spdlog/sinks/stdout_sinks.h>
+#include <string>
 
 namespace spate::log {
 namespace {
@@ -22,6 +23,19 @@ spdlog::logger& logger() {
   return instance;
 }
 
+// A message may quote the name of a file, which may be anything: it stays one line, and drives no terminal.
+std::string on_one_line(std::string_view message) {
+  std::string line;
+  line.reserve(message.size());
+  for (const char c : message) {
+    if (static_cast<unsigned char>(c) >= ' ' && c != 0x7F)
+      line += c;
+    else
+      line += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
+  }
+  return line;
+}
+
 }  // namespace
 
 Result<void> set_up(std::string_view level) {
@@ -34,7 +48,8 @@ Result<void> set_up(std::string_view level) {
 }
 
 void write(Level level, std::string_view message) {
-  logger().log(kLevels[static_cast<int>(level)].second, spdlog::string_view_t(message.data(), message.size()));
+  const auto spdlog_level = kLevels[static_cast<int>(level)].second;
+  if (logger().should_log(spdlog_level)) logger().log(spdlog_level, on_one_line(message));
 }
 
 }  // namespace spate::log
