@@ -11,6 +11,7 @@
 #include "app/standard_output.h"
 #include "app/text_format.h"
 #include "base/file.h"
+#include "chat/json_reader.h"
 
 namespace spate::app {
 
@@ -26,7 +27,9 @@ struct TokenizeOptions {
 
 // The ids in "[1, 2]" or {"ids": [1, 2]}.
 Result<std::vector<TokenId>> ids_from_json(std::string_view text) {
-  Json json = Json::parse(text, nullptr, false);
+  Json json;
+  if (const auto problem = chat::read_json(text, {.max_values = kMaxTextBytes}, json))
+    return Error::usage("standard input " + problem->what);
   if (json.is_object() && json.contains("ids")) json = Json(json["ids"]);
   if (!json.is_array()) return Error::usage("standard input is neither a JSON array of ids nor an object with `ids`");
   std::vector<TokenId> ids;
@@ -34,7 +37,8 @@ Result<std::vector<TokenId>> ids_from_json(std::string_view text) {
     const auto id =
         element.is_number_integer() ? parse_number<TokenId>(element.dump()) : std::optional<TokenId>(std::nullopt);
     if (!id)
-      return Error::usage(fmt::format("id {} of standard input: {} is no token id", ids.size(), json_text(element)));
+      return Error::usage(
+          fmt::format("id {} of standard input: {} is no token id", ids.size(), shorten(json_text(element), 40)));
     ids.push_back(*id);
   }
   return ids;

@@ -19,14 +19,15 @@ std::string one_line(std::string text) {
   return text;
 }
 
-// Of {"error": {"message": ".."}}, {"error": ".."} or {"message": ".."}.
-std::string message_of(const Json& error) {
+// Of {"error": {"message": ".."}}, {"error": ".."} or {"message": ".."}; of anything else, the text that it stands in.
+// (To write the value again would take a stack as deep as a server that means harm nests it.)
+std::string message_of(const Json& error, std::string_view text) {
   if (error.is_string()) return error.get<std::string>();
   if (error.is_object()) {
     const auto message = error.find("message");
     if (message != error.end() && message->is_string()) return message->get<std::string>();
   }
-  return error.dump(-1, ' ', false, Json::error_handler_t::replace);
+  return std::string(text);
 }
 
 // Members whose text is something that the model wrote.
@@ -58,7 +59,7 @@ Result<AnswerEvent> parse_answer_event(std::string_view data) {
   if (!json.is_object())
     return Error::bad_file("event", fmt::format("is no JSON object: {}", one_line(std::string(data))));
   if (const auto error = json.find("error"); error != json.end() && !error->is_null()) {
-    event.error = one_line(message_of(*error));
+    event.error = one_line(message_of(*error, data));
     return event;
   }
   if (const auto usage = json.find("usage"); usage != json.end() && usage->is_object()) {
@@ -80,7 +81,7 @@ std::string error_text(std::string_view body) {
   const Json json = Json::parse(body, nullptr, false);
   if (!json.is_object()) return one_line(std::string(body));
   const auto error = json.find("error");
-  return one_line(message_of(error != json.end() && !error->is_null() ? *error : json));
+  return one_line(message_of(error != json.end() && !error->is_null() ? *error : json, body));
 }
 
 }  // namespace spate::load

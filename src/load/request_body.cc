@@ -11,7 +11,17 @@ std::string_view endpoint_of(Api api) {
 }
 
 Result<void> check_request_options(const RequestOptions& options) {
-  if (options.more.empty() || Json::parse(options.more, nullptr, false).is_object()) return {};
+  if (options.more.empty()) return {};
+  constexpr int kMaxDepth = 100;  // writing it takes a stack in proportion
+  bool is_deep = false;
+  const auto look = [&is_deep](int depth, Json::parse_event_t, const Json&) {
+    is_deep = is_deep || depth > kMaxDepth;
+    return !is_deep;
+  };
+  const bool is_object = Json::parse(options.more, look, false).is_object();
+  if (is_deep)
+    return Error::usage(fmt::format("the JSON object to add to requests is nested more than {} deep", kMaxDepth));
+  if (is_object) return {};
   return Error::usage(fmt::format("'{}' is no JSON object to add to requests", options.more));
 }
 

@@ -84,6 +84,8 @@ TEST(Tokenize, DecodeOfWhatIsNoId_IsAUsageErrorThatNamesIt) {
                                                         {"99999999999999999999", "99999999999999999999"},
                                                         {"[1, 2.5]", "2.5 is no token id"},
                                                         {"[1, 2", "JSON"},
+                                                        {std::string(1 << 20, '['), "nested"},
+                                                        {"{\"ids\": [[[[1]]]]}", "[[[1]]] is no token id"},
                                                         {"{\"tokens\": [1]}", "ids"}}) {
     const Finished finished = decode(input);
     EXPECT_EQ(finished.exit_code, 2) << input;

@@ -48,7 +48,9 @@ TEST(AnswerEvent, ErrorOfTheServer) {
   EXPECT_EQ(parse_answer_event(R"({"error": {"message": "out of\npages", "code": 500}})").value().error,
             "out of pages");
   EXPECT_EQ(parse_answer_event(R"({"error": "no"})").value().error, "no");
-  EXPECT_EQ(parse_answer_event(R"({"error": {"code": 5}})").value().error, "{\"code\":5}");
+  EXPECT_EQ(parse_answer_event(R"({"error": {"code": 5}})").value().error, R"({"error": {"code": 5}})");
+  const std::string deep = R"({"error": )" + std::string(1 << 20, '[') + std::string(1 << 20, ']') + "}";
+  EXPECT_THAT(parse_answer_event(deep).value().error.value_or(""), ::testing::StartsWith(R"({"error": [[[[)"));
 }
 
 TEST(AnswerEvent, WhatIsNone_IsAnError) {

@@ -33,6 +33,9 @@ TEST(RequestBody, MoreMembers_AddAndReplace) {
   EXPECT_EQ(body.at("top_p"), 0.9);
   EXPECT_EQ(body.at("max_tokens"), 1);
   for (const char* more : {"[]", "1", "{", "{} {}"}) EXPECT_FALSE(check_request_options({.more = more}).ok()) << more;
+  const std::string deep = R"({"a": )" + std::string(60000, '[') + std::string(60000, ']') + "}";
+  EXPECT_EQ(check_request_options({.more = deep}).error().message,
+            "the JSON object to add to requests is nested more than 100 deep");
 }
 
 }  // namespace
