@@ -7,6 +7,8 @@
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
 
+#include "base/file.h"
+
 namespace spate::load {
 
 namespace {
@@ -145,12 +147,14 @@ class AsioClient final : public HttpClient {
     if (!server_.url.tls) return {};
     tls_.emplace(asio::ssl::context::tls_client);
     tls_->set_verify_mode(options.verify ? asio::ssl::verify_peer : asio::ssl::verify_none);
-    if (options.ca_file.empty())
+    if (options.ca_file.empty()) {
       tls_->set_default_verify_paths(error);
-    else
-      tls_->load_verify_file(options.ca_file, error);
-    if (error)
-      return Error::usage(fmt::format("{}: no certificates can be read: {}", options.ca_file, error.message()));
+      if (error) return Error::io("the system's certificates", error.message());
+      return {};
+    }
+    SPATE_TRY(const std::string certificates, read_file(options.ca_file));
+    tls_->add_certificate_authority(asio::buffer(certificates), error);
+    if (error) return Error::bad_file(options.ca_file, fmt::format("no certificates in PEM: {}", error.message()));
     return {};
   }
 

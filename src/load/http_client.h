@@ -46,7 +46,7 @@ class ResponseReader {
 
 class HttpClient {
  public:
-  // Error kIo: the host's name has no address; kUsage: no certificates in the file.
+  // Error kIo: the host's name has no address, the file cannot be read; kBadFile: it holds no certificates.
   static Result<std::unique_ptr<HttpClient>> create(const Url& url, const HttpClientOptions& options);
   virtual ~HttpClient() = default;
 

@@ -263,10 +263,16 @@ TEST(HttpClient, NameWithoutAnAddress_IsAnError) {
   EXPECT_THAT(client.error().message, HasSubstr("no-such-host.invalid: the name has no address"));
 }
 
-TEST(HttpClient, CaFileThatHoldsNone_IsAnError) {
-  const auto client = HttpClient::create(Url::parse("https://127.0.0.1").value(), {.ca_file = "/dev/null"});
-  ASSERT_FALSE(client.ok());
-  EXPECT_EQ(client.error().code, ErrorCode::kUsage);
+TEST(HttpClient, CaFileThatHoldsNone_IsAnErrorThatNamesIt) {
+  const Url url = Url::parse("https://127.0.0.1").value();
+  const auto empty = HttpClient::create(url, {.ca_file = "/dev/null"});
+  ASSERT_FALSE(empty.ok());
+  EXPECT_EQ(empty.error().code, ErrorCode::kBadFile);
+  EXPECT_THAT(empty.error().message, HasSubstr("/dev/null: no certificates in PEM"));
+  const auto none = HttpClient::create(url, {.ca_file = "/nonexistent.pem"});
+  ASSERT_FALSE(none.ok());
+  EXPECT_EQ(none.error().code, ErrorCode::kIo);
+  EXPECT_THAT(none.error().message, HasSubstr("/nonexistent.pem: No such file"));
 }
 
 }  // namespace
