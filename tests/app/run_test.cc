@@ -166,9 +166,10 @@ TEST(Run, NoSpecial_ReadsSpecialTokensAsPlainText) {
   EXPECT_GT(plain, 1);
 }
 
+// The bias on <|im_end|> lets the turn end soon: how a long text goes on depends on how a processor's kernels round.
 TEST(Run, AChatTurn_EndsWithoutPrintingItsEndToken) {
   const json result = run_json({"-p", "<|im_start|>user\nTell me about the river.<|im_end|>\n<|im_start|>assistant\n",
-                                "-n", "900", "--temperature", "0"});
+                                "-n", "900", "--temperature", "0", "--logit-bias", "16383=6"});
   EXPECT_EQ(result.at("finish_reason"), "stop");
   EXPECT_FALSE(result.contains("stop_string"));
   EXPECT_THAT(result.at("text").get<std::string>(), ::testing::Not(HasSubstr("<|im_end|>")));
