@@ -8,7 +8,7 @@
 // and add in two roundings.)
 //
 // The exception is speed worth several times that: on AMX, steps of kTileMinTokens tokens and more multiply bfloat16
-// tiles (linear_tiles.h), for all types but F32. Weights and activations are rounded to bfloat16, 2^-9 of each at most,
+// tiles (linear_tiles.h), for all types but F32. Weights and activations are rounded to bfloat16, 2^-8 of each at most,
 // and summed in float32.
 #pragma once
 

@@ -4,7 +4,7 @@
 // Scales are powers of two, one a matrix, measured at load, and one a token, found in each step (e4m3.h says why no
 // more are needed). cuBLASLt takes one scale for all tokens on every device that has E4M3, and vectors of them on
 // capability 9.0 alone, and there not for every shape; so the tokens' factors are multiplied in by what reads the
-// product anyway: RoPE's input, the residual's addition, SwiGLU. The product is left in bfloat16: its rounding, 2^-9 of
+// product anyway: RoPE's input, the residual's addition, SwiGLU. The product is left in bfloat16: its rounding, 2^-8 of
 // the result, is nothing beside that of E4M3, and it halves what these kernels read.
 #pragma once
 
