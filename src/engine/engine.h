@@ -18,7 +18,7 @@
 namespace spate {
 
 // See EngineOptions::max_decode_stretch; docs/decisions.md has why.
-inline constexpr double kDefaultDecodeStretch = 3;
+inline constexpr double kDefaultDecodeStretch = 3.5;
 
 struct EngineOptions {
   int vocab_size = 0;

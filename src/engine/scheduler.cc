@@ -126,6 +126,7 @@ void Scheduler::plan_prompts(StepPlan& plan) {
   int budget = options_.max_step_tokens - plan.batch.n_tokens();
   if (budget <= 0) return;
   std::vector<Prompt> prompts = this->prompts();
+  if (prompts.empty()) return;
   if (plan.n_decodes > 0) {
     int64_t n_wanted = 0;
     for (const Prompt& prompt : prompts) n_wanted += prompt.n_left;

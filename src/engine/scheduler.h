@@ -44,8 +44,8 @@ struct SchedulerCounts {
 // before it, and nobody is overtaken for ever.
 //
 // 1. Every running sequence past its prompt decodes one token in every step.
-// 2. The rest of the step's token budget goes to prompts: all of it when nobody decodes, otherwise as much as keeps the
-//    step, as StepTimes predicts it, within max_decode_stretch times a step without.
+// 2. The rest of the step's token budget goes to prompts: all of it when nobody decodes, otherwise as much as lets them
+//    get on fastest while the step, as StepTimes predicts it, stays within max_decode_stretch times a step without.
 // 3. Half of that goes to the first in order, so that a long prompt gets on, and the rest to those that need the least
 //    to be done, so that nobody waits for somebody else's long prompt.
 // 4. A new sequence is admitted when there is a slot, and pages for what it is known to need now: its tokens and one

@@ -3,11 +3,7 @@
 
 #include <algorithm>
 #include <climits>
-#include <cstdio>
 #include <gtest/gtest.h>
-#include <map>
-#include <string>
-#include <utility>
 #include <vector>
 
 #include "engine/engine_fixture.h"
@@ -20,6 +16,17 @@ using testing::EngineFixture;
 
 void record_decodes(StepTimes& times, int n_decodes, double seconds, int n_steps = StepTimes::kFewestSamples) {
   for (int i = 0; i < n_steps; ++i) times.record(n_decodes, 0, seconds);
+}
+
+// Runs steps as they are planned on a device of which `seconds` is known. The chunk that comes of it.
+template <typename Seconds>
+int settle(StepTimes& times, int n_decodes, const Seconds& seconds, int n_wanted = INT_MAX) {
+  int chunk = 0;
+  for (int i = 0; i < 100 || chunk == 0; ++i) {
+    chunk = times.n_prompt_tokens_beside(n_decodes, n_wanted);
+    times.record(n_decodes, chunk, seconds(n_decodes + chunk));
+  }
+  return chunk;
 }
 
 TEST(StepTimes, NothingMeasured_AsksForStepsWithoutPrompts) {
@@ -39,15 +46,33 @@ TEST(StepTimes, NoLimit_NeverHoldsPromptsBack) {
 }
 
 TEST(StepTimes, Chunk_FillsWhatTheLimitLeaves) {
+  const auto seconds = [](int n_tokens) { return 0.0096 + 1e-4 * n_tokens; };
   StepTimes times(2);
-  record_decodes(times, 4, 0.010);
-  for (int i = 0; i < 50; ++i) times.record(4, 64, 0.010 + 64 * 1e-4);
-  EXPECT_NEAR(times.prompt_cost(64), 1e-4, 1e-9);
-  EXPECT_NEAR(times.n_prompt_tokens_beside(4), 100, 1);
+  EXPECT_LE(settle(times, 4, seconds), 100);
+  EXPECT_GE(settle(times, 4, seconds), 90);
   StepTimes patient(4);
-  record_decodes(patient, 4, 0.010);
-  for (int i = 0; i < 50; ++i) patient.record(4, 200, 0.010 + 200 * 1e-4);
-  EXPECT_NEAR(patient.n_prompt_tokens_beside(4), 300, 1);
+  EXPECT_LE(settle(patient, 4, seconds), 300);
+  EXPECT_GE(settle(patient, 4, seconds), 270);
+}
+
+// 128 tokens take as long as one, and 129 twice that.
+TEST(StepTimes, Chunk_EndsWhereTheNextTileBegins) {
+  const auto seconds = [](int n_tokens) { return n_tokens <= 32 ? 0.0025 : 0.001 + 0.004 * ((n_tokens + 127) / 128); };
+  for (const int n_decodes : {1, 15, 31}) {
+    StepTimes times(3);
+    EXPECT_EQ(settle(times, n_decodes, seconds), 128 - n_decodes);
+    StepTimes patient(4);
+    EXPECT_EQ(settle(patient, n_decodes, seconds), 256 - n_decodes);
+  }
+}
+
+TEST(StepTimes, RestOfAPrompt_BeginsNoTileAlone) {
+  const auto seconds = [](int n_tokens) { return n_tokens <= 32 ? 0.0025 : 0.001 + 0.004 * ((n_tokens + 127) / 128); };
+  StepTimes times(4);
+  EXPECT_EQ(settle(times, 15, seconds), 241);
+  EXPECT_EQ(settle(times, 15, seconds, 235), 235);  // soonest done with two tiles
+  EXPECT_EQ(settle(times, 15, seconds, 125), 113);
+  EXPECT_EQ(settle(times, 15, seconds, 12), 12);
 }
 
 TEST(StepTimes, OutliersAmongDecodes_DoNotMoveTheMedian) {
@@ -59,11 +84,11 @@ TEST(StepTimes, OutliersAmongDecodes_DoNotMoveTheMedian) {
   EXPECT_DOUBLE_EQ(times.decode_seconds(1), 3.0);
 }
 
-TEST(StepTimes, Chunk_GrowsAtMostTwofoldBeyondWhatWasTimed) {
+TEST(StepTimes, Step_GrowsAtMostTwofoldBeyondWhatWasTimed) {
   StepTimes times(2);
   record_decodes(times, 4, 0.010);
-  times.record(4, 64, 0.010);  // as good as free: says nothing of longer ones
-  EXPECT_EQ(times.n_prompt_tokens_beside(4), 128);
+  times.record(4, 68, 0.010);  // as good as free: says nothing of longer ones
+  EXPECT_EQ(times.n_prompt_tokens_beside(4), 2 * 72 - 4);
 }
 
 TEST(StepTimes, PromptsThatCostMoreThanTheLimit_StillGetOn) {
@@ -87,60 +112,67 @@ TEST(StepTimes, OldMedian_IsMeasuredAgain) {
 
 TEST(StepTimes, PromptsAlone_TeachUntilOneRanBesideDecodes) {
   StepTimes times(2);
-  times.record(0, 1000, 0.1);
+  times.record(0, 1024, 0.1);
   record_decodes(times, 4, 0.010);
-  EXPECT_EQ(times.n_prompt_tokens_beside(4), 100);
-  times.record(4, 100, 0.010 + 100 * 2e-4);
-  EXPECT_EQ(times.n_prompt_tokens_beside(4), 50);
-  times.record(0, 1000, 10);
-  EXPECT_EQ(times.n_prompt_tokens_beside(4), 50);
+  EXPECT_NEAR(times.n_prompt_tokens_beside(4), 110, 6);
+  const auto seconds = [](int n_tokens) { return 0.010 + (n_tokens - 4) * 2e-4; };
+  EXPECT_NEAR(settle(times, 4, seconds), 50, 3);
+  for (int n = 8; n <= 112; ++n) times.record(4, n - 4, seconds(n));
+  for (int n = 8; n <= 112; ++n) times.record(0, n, 0.001);
+  record_decodes(times, 4, 0.010, 1);
+  EXPECT_NEAR(times.n_prompt_tokens_beside(4), 50, 3);
 }
 
 // As where matrices are decoded once for long chunks, and for each few tokens of short ones.
-TEST(StepTimes, LongerChunkThatCostsLess_IsTaken) {
+TEST(StepTimes, LongerStepThatTakesLess_IsTaken) {
+  const auto seconds = [](int n) { return n < 256 ? 0.0045 + (n - 32) * 1e-4 : 0.0045 + (n - 32) * 3e-5; };
   StepTimes times(3);
-  record_decodes(times, 32, 0.0045);
-  for (int i = 0; i < 10; ++i) times.record(32, 48, 0.0045 + 48 * 1e-4);
-  EXPECT_NEAR(times.n_prompt_tokens_beside(32), 90, 2);
-  times.record(0, 500, 500 * 3e-5);
-  EXPECT_NEAR(times.n_prompt_tokens_beside(32), 300, 2);
-  for (int i = 0; i < 10; ++i) times.record(32, 300, 0.0045 + 300 * 3.5e-5);
-  EXPECT_NEAR(times.n_prompt_tokens_beside(32), 257, 2);
-  for (int i = 0; i < 10; ++i) times.record(32, 300, 0.0045 + 300 * 6e-5);
-  EXPECT_NEAR(times.n_prompt_tokens_beside(32), 160, 10);  // was never timed: thought to cost what 300 do
-  times.record(32, 160, 0.0045 + 160 * 1e-4);
-  EXPECT_NEAR(times.n_prompt_tokens_beside(32), 90, 3);
+  EXPECT_NEAR(settle(times, 32, seconds), 90, 10);  // of what lies beyond nothing is known
+  times.record(0, 500, seconds(500));
+  const int chunk = settle(times, 32, seconds);
+  EXPECT_GE(chunk, 256);
+  EXPECT_LE(chunk, 300);
 }
 
 TEST(StepTimes, LengthThatTookLongOnce_IsTriedAgain) {
   StepTimes times(2);
   record_decodes(times, 4, 0.010);
-  times.record(4, 64, 0.010 + 64 * 1e-4);
+  times.record(4, 68, 0.010 + 68 * 1e-4);
   times.record(4, 100, 1.0);
-  EXPECT_LE(times.n_prompt_tokens_beside(4), 64);
+  EXPECT_LE(times.n_prompt_tokens_beside(4), 68);
   int n_steps = 0;
-  while (times.n_prompt_tokens_beside(4) <= 64 && n_steps < 10000) {
+  while (times.n_prompt_tokens_beside(4) <= 68 && n_steps < 10000) {
     record_decodes(times, 4, 0.010);
-    times.record(4, 64, 0.010 + 64 * 1e-4);
+    times.record(4, 68, 0.010 + 68 * 1e-4);
     ++n_steps;
   }
   EXPECT_GT(n_steps, 100);
   EXPECT_LT(n_steps, 10000);
 }
 
-// A try says how long it takes, once; it is not made again and again until an average has found back.
+// Of three times the middle one counts, of two the lower.
+TEST(StepTimes, HiccupOfALengthInUse_ChangesNothing) {
+  StepTimes times(2);
+  record_decodes(times, 4, 0.010);
+  for (const double seconds : {0.018, 0.5, 0.018, 0.018, 0.5, 0.018, 0.018}) {
+    times.record(4, 92, seconds);
+    EXPECT_GE(times.n_prompt_tokens_beside(4), 92) << seconds;
+  }
+}
+
+// A try says how long it takes, and is remembered.
 TEST(StepTimes, LengthThatIsTooLong_IsTriedSeldom) {
   StepTimes times(3);
-  const auto chunk_seconds = [](int n) { return n * (n > 256 ? 4.8e-5 : 3.2e-5); };
+  const auto seconds = [](int n) { return 0.004 + (n > 256 ? 0.012 : (n - 32) * 3.2e-5); };
   record_decodes(times, 32, 0.004);
-  for (const int n : {500, 250}) times.record(32, n, 0.004 + chunk_seconds(n));
+  times.record(32, 500, seconds(532));
   int n_long = 0;
   constexpr int kSteps = 3000;
   for (int i = 0; i < kSteps; ++i) {
     if (i % 50 == 0) record_decodes(times, 32, 0.004);
     const int n = times.n_prompt_tokens_beside(32);
-    n_long += n > 256;
-    times.record(32, n, 0.004 + chunk_seconds(n));
+    n_long += seconds(32 + n) > 3 * 0.004;
+    times.record(32, n, seconds(32 + n));
   }
   EXPECT_GT(n_long, 0);
   EXPECT_LT(n_long, kSteps / 100);
@@ -187,18 +219,20 @@ TEST(StepTimesInUse, WhileOthersRead_StepsStayWithinTheLimit) {
   TimedFixture f(2);
   f.run_prompts_beside_readers();
   const double decode = device_seconds(16);
-  int n_mixed = 0, n_over = 0;
-  double sum = 0;
+  int n_mixed = 0, n_over = 0, n_tokens = 0;
+  double sum = 0, fastest = 0;
   for (const TimedStep& step : f.steps) {
     if (step.n_decodes < 16 || step.n_tokens == step.n_decodes) continue;
     ++n_mixed;
+    n_tokens += step.n_tokens - step.n_decodes;
     sum += step.seconds;
     n_over += step.seconds > 2.1 * decode;
     EXPECT_LT(step.seconds, 5 * decode);  // of a length that is timed for the first time
   }
+  for (int n = 17; device_seconds(n) <= 2 * decode; ++n) fastest = std::max(fastest, (n - 16) / device_seconds(n));
   EXPECT_GT(n_mixed, 100);
   EXPECT_LT(n_over, n_mixed / 20) << "of " << n_mixed;
-  EXPECT_GT(sum / n_mixed, 1.6 * decode) << "prompts could have got on faster";
+  EXPECT_GT(n_tokens / sum, 0.95 * fastest) << "prompts could have got on faster";
 }
 
 TEST(StepTimesInUse, NobodyReads_PromptsGetTheWholeStep) {
@@ -215,78 +249,6 @@ TEST(StepTimesInUse, NoLimit_PromptsGetAllThatDecodesLeave) {
   f.run_prompts_beside_readers();
   EXPECT_TRUE(std::any_of(f.steps.begin(), f.steps.end(),
                           [](const TimedStep& step) { return step.n_decodes == 16 && step.n_tokens == 512; }));
-}
-
-// Seconds of a step of an 8B model on an H200, by tokens: measured, straight lines between.
-double gpu_seconds(int n_tokens) {
-  constexpr std::pair<int, double> kMeasured[] = {{1, 1.8e-3},  {8, 2.6e-3},   {16, 3.4e-3},  {32, 4.2e-3},
-                                                  {64, 5.7e-3}, {128, 8.5e-3}, {256, 12e-3},  {300, 15e-3},
-                                                  {512, 19e-3}, {1024, 33e-3}, {2048, 61e-3}, {4096, 122e-3}};
-  const auto* above = std::find_if(std::begin(kMeasured), std::end(kMeasured),
-                                   [&](const auto& point) { return point.first >= n_tokens; });
-  if (above == std::begin(kMeasured)) return above->second;
-  const auto& [n, seconds] = *(above - 1);
-  return seconds + (above->second - seconds) * (n_tokens - n) / (above->first - n);
-}
-
-// Clients who send their next request as soon as the last one is answered: 512 tokens in, 128 out.
-struct ClosedLoop : EngineFixture {
-  static constexpr int kPrompt = 512, kAnswer = 128, kRequests = 12;
-
-  explicit ClosedLoop(int n_clients)
-      : EngineFixture({.max_seqs = 64, .max_step_tokens = 2048, .n_pages = 64 * 24},
-                      {.vocab_size = kVocab, .context_tokens = 2000}) {
-    executor.on_wait = [this](const StepBatch& batch) { clock.advance(gpu_seconds(batch.n_tokens())); };
-    recorder.on_delta = [this](RequestId id, const OutputDelta& delta) {
-      if (delta.tokens.empty()) return;
-      const EngineTime now = clock.now()();
-      const auto [before, is_first] = last_token.emplace(id, now);
-      if (!is_first) gaps.push_back(std::chrono::duration<double>(now - before->second).count());
-      before->second = now;
-    };
-    std::vector<RequestId> running(n_clients);
-    std::vector<int> n_left(n_clients, kRequests - 1);
-    int n_prompts = 0;
-    const auto send = [&](RequestId& of) {
-      of = submit({.prompt = counting_prompt(kPrompt, n_prompts),
-                   .max_tokens = kAnswer,
-                   .cache_salt = std::to_string(n_prompts)});
-      ++n_prompts;
-    };
-    for (RequestId& id : running) send(id);
-    for (bool goes_on = true; goes_on;) {
-      goes_on = engine.step();
-      for (int i = 0; i < n_clients; ++i) {
-        if (n_left[i] == 0 || !recorder.finished(running[i])) continue;
-        --n_left[i];
-        send(running[i]);
-        goes_on = true;
-      }
-    }
-    last = clock.now()();
-    std::sort(gaps.begin(), gaps.end());
-  }
-  ~ClosedLoop() { executor.on_wait = nullptr; }
-  double gap(double quantile) const { return gaps[static_cast<size_t>(quantile * static_cast<double>(gaps.size()))]; }
-
-  double tokens_per_second() const {
-    const std::chrono::duration<double> passed = last - first;
-    return static_cast<double>(gaps.size()) / passed.count();
-  }
-
-  EngineTime first = clock.now()(), last;
-  std::map<RequestId, EngineTime> last_token;
-  std::vector<double> gaps;
-};
-
-TEST(StepTimesInUse, ClientsInAClosedLoop_SeldomWaitLongForAToken) {
-  for (const int n_clients : {1, 8, 16, 32, 64}) {
-    const ClosedLoop loop(n_clients);
-    ASSERT_EQ(loop.gaps.size(), size_t(n_clients) * ClosedLoop::kRequests * (ClosedLoop::kAnswer - 1));
-    std::printf("%d clients: %.0f tokens/s, gaps of %.1f ms, %.1f at the 99th percentile\n", n_clients,
-                loop.tokens_per_second(), 1e3 * loop.gap(0.5), 1e3 * loop.gap(0.99));
-    EXPECT_LT(loop.gap(0.99), 4 * loop.gap(0.5)) << n_clients << " clients";
-  }
 }
 
 }  // namespace
