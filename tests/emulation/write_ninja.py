@@ -12,8 +12,8 @@ import sys
 
 CUDA = "src/backend/cuda"
 # What runs whole models stands on layers that kernels do not need.
-WHOLE_MODELS = {"cuda_executor.cc", "cuda_weights.cc", "cuda_peaks.cu", "forward.cc", "memory_plan.cc", "step_block.cc",
-                "step_graphs.cc", "weight_upload.cc", "workspace.cc"}
+WHOLE_MODELS = {"cuda_executor.cc", "cuda_weights.cc", "cuda_peaks.cu", "forward.cc", "memory_plan.cc", "step_graphs.cc",
+                "weight_upload.cc", "workspace.cc"}
 # A program needs the kernels of products or the others, and compiles no more than it needs: templates take minutes.
 PRODUCTS = ("cluster_room", "emulated_", "fp8", "gemm", "matmul", "scale_range", "swiglu", "tensor_map")
 SUPPORT = ("random_weights.cc", "test_data.cc", "gguf_builder.cc")

@@ -34,7 +34,7 @@ struct alignas(16) AttentionItem {
   int32_t q_start;  // the sequence's first query token in the step
   int32_t n_q;      // its query tokens; token i of them stands at position kv_len - n_q + i
   int32_t kv_len;
-  int32_t page_list;             // where the sequence's page list starts (DeviceBatch::page_start)
+  int32_t page_list;             // where the sequence's page list starts in DeviceBatch::pages
   int32_t first_page, end_page;  // [first_page, end_page) in it
   int32_t first_row;             // row r is head r % group of token r / group; tiles start at multiples of their rows
   uint16_t part, n_parts;        // of the parts that the rows' KV was cut into; 1: the item is the whole

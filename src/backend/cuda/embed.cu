@@ -22,7 +22,7 @@ __global__ void __launch_bounds__(kThreads) embed_kernel(const EmbedArgs args) {
   release_successor();
   wait_for_predecessor();
   const int t = blockIdx.x;
-  const bool exists = t < *args.batch.n_tokens_real && args.batch.seq_of[t] >= 0;
+  const bool exists = !args.batch.places[t].is_padding();
   int64_t token = 0;
   if (exists) {
     const int from_row = args.batch.from_row[t];

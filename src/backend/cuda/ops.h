@@ -2,9 +2,9 @@
 // pointers throughout. Shapes are [outer, ..., inner], row-major.
 //
 // Everything that changes from step to step is read from device memory at fixed addresses (DeviceBatch), so that a
-// captured graph replays for any step of its bucket: the host-side counts below only size grids. Tokens at
-// n_tokens_real and beyond are padding: kernels may compute on them, but write no KV for them and never fault on what
-// their inputs hold.
+// captured graph replays for any step of its bucket: the host-side counts below only size grids. Tokens without a page
+// (TokenPlace) are padding: kernels may compute on them, but write no KV for them and never fault on what their inputs
+// hold.
 //
 // A DeviceBatch, the attention's work lists and the KV pages of earlier steps must be complete before a step's first
 // kernel starts (a copy or a graph launch between two steps sees to that): kernels under dependent launch read them
@@ -28,18 +28,24 @@
 
 namespace spate::cuda {
 
+// Where a token's key and value go, in one load. All zeros are padding, so that a block of zeros is a step of no token.
+struct alignas(8) TokenPlace {
+  int32_t position = 0;
+  int32_t page_plus_1 = 0;
+
+  SPATE_HD constexpr int page() const { return page_plus_1 - 1; }  // that holds the position; -1: padding
+  SPATE_HD constexpr bool is_padding() const { return page_plus_1 == 0; }
+};
+
 // What a step's kernels read, all in device memory, filled by one copy from a pinned block before the step.
 struct DeviceBatch {
-  const int32_t* tokens;         // [T] token ids; where from_row >= 0, the id is previous_tokens[from_row]
-  const int32_t* from_row;       // [T] -1, or a row of the step before
-  const int32_t* positions;      // [T]
-  const int32_t* seq_of;         // [T] sequence of the token; -1 for padding
-  const int32_t* q_start;        // [S + 1]
-  const int32_t* kv_len;         // [S]
-  const int32_t* page_start;     // [S + 1]
-  const int32_t* pages;          // [page_start[S]] lists end to end, of just the pages that cover kv_len
-  const int32_t* n_tokens_real;  // [1]
-  const int32_t* n_seqs_real;    // [1]
+  const int32_t* tokens;       // [T] token ids; where from_row >= 0, the id is previous_tokens[from_row]
+  const int32_t* from_row;     // [T] -1, or a row of the step before
+  const TokenPlace* places;    // [T]
+  const int32_t* q_start;      // [S + 1]
+  const int32_t* kv_len;       // [S]
+  const int32_t* pages;        // lists end to end, a sequence after the other, of just the pages that cover kv_len
+  const int32_t* n_seqs_real;  // [1]
 };
 
 // residual[T, d_model] = the embedding row of each token, from a table in the file's own qblocks (rows of whole

@@ -1,6 +1,6 @@
 // A head of a token on its way from the QKV product to attention: bias, QK-norm, rotary embedding, and the form in
-// which keys and values are kept. A warp a head; the head lies in shared memory while its pairs, which may be half a
-// head apart, are rotated.
+// which keys and values are kept. A warp a head, in its lanes' registers; where the two dimensions of a rotary pair are
+// of different lanes, the head goes through shared memory.
 //
 // Additions to products are fused by name or not at all, never as a compiler sees fit.
 #pragma once
@@ -24,9 +24,11 @@ __device__ __forceinline__ float warp_sum(float value) {
   for (int distance = 16; distance > 0; distance /= 2) value += __shfl_xor_sync(0xffffffffu, value, distance);
   return value;
 }
-__device__ __forceinline__ float warp_max(float value) {
+// Of 16 lanes, which have the 32 dimensions of a block.
+__device__ __forceinline__ float half_warp_max(float value) {
+  static_assert(kKvBlock == 32);
 #pragma unroll
-  for (int distance = 16; distance > 0; distance /= 2)
+  for (int distance = 8; distance > 0; distance /= 2)
     value = fmaxf(value, __shfl_xor_sync(0xffffffffu, value, distance));
   return value;
 }
@@ -38,12 +40,13 @@ struct HeadRole {
   const float* norm;  // [head_dim] or null
 
   __device__ __forceinline__ HeadRole(const RawHeads& raw, int n_heads, int n_kv_heads, int head_dim, int index)
-      : is_query(index < n_heads),
-        is_key(!is_query && index < n_heads + n_kv_heads),
-        bias(raw.bias == nullptr ? nullptr : raw.bias + index * head_dim),
-        norm(is_query ? raw.q_norm
-             : is_key ? raw.k_norm
-                      : nullptr) {}
+      : is_query(index < n_heads), is_key(!is_query && index < n_heads + n_kv_heads) {
+    // Selected, not branched to: loads of a warp that a branch parts are waited for all together.
+    const float *q_norm = raw.q_norm, *k_norm = raw.k_norm;
+    bias = raw.bias == nullptr ? nullptr : raw.bias + index * head_dim;
+    norm = is_key ? k_norm : nullptr;
+    norm = is_query ? q_norm : norm;
+  }
   __device__ __forceinline__ bool is_rotated() const { return is_query || is_key; }
 };
 
@@ -61,43 +64,68 @@ __device__ __forceinline__ Rotation rotation_at(int position, float frequency) {
   return r;
 }
 
-// Angles and weights come from the model and the step's plan, so that a warp can have them before it waits for the
+// Whether rotary pairs are dimensions of the same lane although half a head apart: dimension d and d + 32 kPairs.
+template <int kPairs>
+__device__ __forceinline__ bool lanes_have_halves(const RawHeads& raw) {
+  return kPairs % 2 == 0 && raw.style == RopeStyle::kNeox && raw.rotary_dim == 64 * kPairs;
+}
+
+// Angles and weights come from the model and the step's plan, so that a warp can ask for them before it waits for the
 // product.
 
-// Of the rotary pairs of any head of a token, times the magnitude.
+// Frequencies of the rotary pairs that a lane turns.
+template <int kPairs>
+struct Frequencies {
+  float frequency[kPairs];
+
+  __device__ __forceinline__ void load(const RawHeads& raw, int lane) {
+    const bool halves = lanes_have_halves<kPairs>(raw);
+#pragma unroll
+    for (int i = 0; i < kPairs; ++i) {
+      const int pair = halves ? 64 * (i / 2) + 2 * lane + i % 2 : lane + 32 * i;
+      frequency[i] = pair < raw.rotary_dim / 2 ? raw.frequencies[pair] : 0.0f;
+    }
+  }
+};
+
+// cos and sin of these pairs for any head of a token, times the magnitude.
 template <int kPairs>
 struct Angles {
   Rotation rotation[kPairs];
 
-  __device__ __forceinline__ void set(const RawHeads& raw, int position, int lane) {
+  __device__ __forceinline__ void set(const Frequencies<kPairs>& from, float magnitude, int position) {
 #pragma unroll
     for (int i = 0; i < kPairs; ++i) {
-      const int pair = lane + 32 * i;
-      rotation[i] = {1, 0};
-      if (pair >= raw.rotary_dim / 2) continue;
-      const Rotation r = rotation_at(position, raw.frequencies[pair]);
-      rotation[i] = {r.cos * raw.magnitude, r.sin * raw.magnitude};
+      const Rotation r = rotation_at(position, from.frequency[i]);
+      rotation[i] = {r.cos * magnitude, r.sin * magnitude};
     }
   }
 };
+
+// Turns a pair.
+__device__ __forceinline__ void rotate(const Rotation& by, float& first, float& second) {
+  const float a = first, b = second;
+  first = __fmaf_rn(a, by.cos, -__fmul_rn(b, by.sin));
+  second = __fmaf_rn(a, by.sin, __fmul_rn(b, by.cos));
+}
 
 // What a lane has of a head's bias and norm.
 template <int kPairs>
 struct HeadWeights {
   float2 bias[kPairs], norm[kPairs];
 
-  __device__ __forceinline__ void set(const HeadRole& role, int head_dim, int lane) {
+  __device__ __forceinline__ void load(const HeadRole& role, int head_dim, int lane) {
 #pragma unroll
     for (int i = 0; i < kPairs; ++i) {
       const int pair = lane + 32 * i;
       const bool exists = pair < head_dim / 2;
-      bias[i] = exists && role.bias != nullptr ? float2{role.bias[2 * pair], role.bias[2 * pair + 1]} : float2{0, 0};
-      norm[i] = exists && role.norm != nullptr ? float2{role.norm[2 * pair], role.norm[2 * pair + 1]} : float2{1, 1};
+      bias[i] = exists && role.bias != nullptr ? reinterpret_cast<const float2*>(role.bias)[pair] : float2{0, 0};
+      norm[i] = exists && role.norm != nullptr ? reinterpret_cast<const float2*>(role.norm)[pair] : float2{1, 1};
     }
   }
 };
 
-// What a lane has of a head.
+// What a lane has of a head: pairs of neighbours lane + 32 i; beyond the head zeros.
 template <int kPairs>
 struct HeadValues {
   float2 x[kPairs];
@@ -111,9 +139,9 @@ struct HeadValues {
     }
   }
 
-  // To `head` in shared memory, [head_dim], with bias and, where there is a norm, RMSNorm applied.
-  __device__ __forceinline__ void place(const HeadWeights<kPairs>& weights, bool has_norm, float epsilon, int head_dim,
-                                        int lane, float* head) {
+  // Bias and, where there is a norm, RMSNorm.
+  __device__ __forceinline__ void normalise(const HeadWeights<kPairs>& weights, bool has_norm, float epsilon,
+                                            int head_dim, int lane) {
     float squares = 0;
 #pragma unroll
     for (int i = 0; i < kPairs; ++i) {
@@ -121,35 +149,47 @@ struct HeadValues {
       x[i].y += weights.bias[i].y;
       squares = __fmaf_rn(x[i].x, x[i].x, __fmaf_rn(x[i].y, x[i].y, squares));
     }
-    const float scale =
-        has_norm ? rsqrtf(__fadd_rn(__fdiv_rn(warp_sum(squares), static_cast<float>(head_dim)), epsilon)) : 1.0f;
+    if (!has_norm) return;
+    const float scale = rsqrtf(__fadd_rn(__fdiv_rn(warp_sum(squares), static_cast<float>(head_dim)), epsilon));
+#pragma unroll
+    for (int i = 0; i < kPairs; ++i)
+      if (lane + 32 * i < head_dim / 2) x[i] = {x[i].x * scale * weights.norm[i].x, x[i].y * scale * weights.norm[i].y};
+  }
+
+  // head: [64 kPairs] shared memory of the warp.
+  __device__ __forceinline__ void rotate_pairs(const RawHeads& raw, const Angles<kPairs>& angles, int lane,
+                                               float* head) {
+    const int n_pairs = raw.rotary_dim / 2;
+    if (raw.style == RopeStyle::kNorm) {
+#pragma unroll
+      for (int i = 0; i < kPairs; ++i)
+        if (lane + 32 * i < n_pairs) rotate(angles.rotation[i], x[i].x, x[i].y);
+    } else if (lanes_have_halves<kPairs>(raw)) {
+#pragma unroll
+      for (int i = 0; i < kPairs / 2; ++i) {
+        rotate(angles.rotation[2 * i], x[i].x, x[i + kPairs / 2].x);
+        rotate(angles.rotation[2 * i + 1], x[i].y, x[i + kPairs / 2].y);
+      }
+    } else {
+      rotate_in_shared(n_pairs, angles, lane, head);
+    }
+  }
+
+ private:
+  __device__ __forceinline__ void rotate_in_shared(int n_pairs, const Angles<kPairs>& angles, int lane, float* head) {
+#pragma unroll
+    for (int i = 0; i < kPairs; ++i) reinterpret_cast<float2*>(head)[lane + 32 * i] = x[i];
+    __syncwarp();
 #pragma unroll
     for (int i = 0; i < kPairs; ++i) {
       const int pair = lane + 32 * i;
-      if (pair < head_dim / 2)
-        reinterpret_cast<float2*>(head)[pair] = {x[i].x * scale * weights.norm[i].x,
-                                                 x[i].y * scale * weights.norm[i].y};
+      if (pair < n_pairs) rotate(angles.rotation[i], head[pair], head[pair + n_pairs]);
     }
     __syncwarp();
+#pragma unroll
+    for (int i = 0; i < kPairs; ++i) x[i] = reinterpret_cast<const float2*>(head)[lane + 32 * i];
   }
 };
-
-template <int kPairs>
-__device__ __forceinline__ void rotate_head(const RawHeads& raw, const Angles<kPairs>& angles, int lane, float* head) {
-  const int n_pairs = raw.rotary_dim / 2;
-#pragma unroll
-  for (int i = 0; i < kPairs; ++i) {
-    const int pair = lane + 32 * i;
-    if (pair >= n_pairs) continue;
-    const int first = raw.style == RopeStyle::kNorm ? 2 * pair : pair;
-    const int second = raw.style == RopeStyle::kNorm ? first + 1 : first + n_pairs;
-    const float c = angles.rotation[i].cos, s = angles.rotation[i].sin;
-    const float a = head[first], b = head[second];
-    head[first] = __fmaf_rn(a, c, -__fmul_rn(b, s));
-    head[second] = __fmaf_rn(a, s, __fmul_rn(b, c));
-  }
-  __syncwarp();
-}
 
 // What float16 holds, so that one outlier does not turn a sequence's attention into NaNs.
 __device__ __forceinline__ __half2 saturated_half2(float2 v) {
@@ -157,33 +197,47 @@ __device__ __forceinline__ __half2 saturated_half2(float2 v) {
   return __floats2half2_rn(fminf(fmaxf(v.x, -kLargest), kLargest), fminf(fmaxf(v.y, -kLargest), kLargest));
 }
 
-// A query as attention takes it: q[head_dim].
-__device__ __forceinline__ void write_query(const float* head, int head_dim, int lane, __half* q) {
-  for (int pair = lane; pair < head_dim / 2; pair += 32)
-    reinterpret_cast<__half2*>(q)[pair] = saturated_half2(reinterpret_cast<const float2*>(head)[pair]);
+// Where a head of a token is written: a query, or a row of a plane (kv_pool.h).
+struct HeadRow {
+  std::byte* row;
+  int swizzle_bytes = 0;     // XORed to places in the row
+  __half* scales = nullptr;  // q8_0: the token's, of the first block
+
+  __device__ __forceinline__ std::byte* at(int byte) const { return row + (byte ^ swizzle_bytes); }
+  __device__ __forceinline__ __half* scale(int block) const { return scales + kv_scale_index(0, block); }
+};
+
+__device__ __forceinline__ HeadRow plane_row(std::byte* plane, KvType type, int head_dim, int token) {
+  const int row_bytes = kv_row_bytes(type, head_dim);
+  return {.row = plane + token * row_bytes,
+          .swizzle_bytes = kKvChunkBytes * kv_chunk(row_bytes, token, 0),
+          .scales = reinterpret_cast<__half*>(plane + kv_scales_offset(head_dim)) + kv_scale_index(token, 0)};
 }
 
-// A key or value as it is kept. row.at(byte): where a byte of the row goes, neighbours staying neighbours within 16;
-// row.scale(block): where the scale of 32 dimensions goes (q8_0).
-template <KvType kType, class Row>
-__device__ __forceinline__ void write_row(const float* head, int head_dim, int lane, const Row& row) {
-  if constexpr (kType == KvType::kQ8_0) {
-    for (int first = 0; first < head_dim; first += kKvBlock) {
-      const bool exists = first + lane < head_dim;
-      const float x = exists ? head[first + lane] : 0.0f;
-      const __half scale = __float2half_rn(fminf(__fdiv_rn(warp_max(fabsf(x)), 127.0f), 65504.0f));
+__device__ __forceinline__ int8_t q8_0_code(float x, float step) {
+  return static_cast<int8_t>(step > 0 ? rintf(fminf(fmaxf(__fdiv_rn(x, step), -127.0f), 127.0f)) : 0.0f);
+}
+
+// kF16: also a query as attention takes it.
+template <KvType kType, int kPairs>
+__device__ __forceinline__ void write_head(const HeadValues<kPairs>& head, int head_dim, int lane, const HeadRow& to) {
+#pragma unroll
+  for (int i = 0; i < kPairs; ++i) {
+    const int pair = lane + 32 * i;
+    const bool exists = pair < head_dim / 2;
+    const float2 x = head.x[i];
+    if constexpr (kType == KvType::kQ8_0) {
+      const float largest = half_warp_max(fmaxf(fabsf(x.x), fabsf(x.y)));
+      const __half scale = __float2half_rn(fminf(__fdiv_rn(largest, 127.0f), 65504.0f));
       const float step = __half2float(scale);
-      const float code = step > 0 ? rintf(fminf(fmaxf(__fdiv_rn(x, step), -127.0f), 127.0f)) : 0.0f;
-      if (exists) *reinterpret_cast<int8_t*>(row.at(first + lane)) = static_cast<int8_t>(code);
-      if (lane == 0) *row.scale(first / kKvBlock) = scale;
-    }
-  } else {
-    for (int pair = lane; pair < head_dim / 2; pair += 32) {
-      const float2 x = reinterpret_cast<const float2*>(head)[pair];
+      if (!exists) continue;
+      *reinterpret_cast<char2*>(to.at(2 * pair)) = {q8_0_code(x.x, step), q8_0_code(x.y, step)};
+      if (lane % 16 == 0) *to.scale(2 * pair / kKvBlock) = scale;
+    } else if (exists) {
       if constexpr (kType == KvType::kF16)
-        *reinterpret_cast<__half2*>(row.at(4 * pair)) = saturated_half2(x);
+        *reinterpret_cast<__half2*>(to.at(4 * pair)) = saturated_half2(x);
       else
-        *reinterpret_cast<__nv_fp8x2_storage_t*>(row.at(2 * pair)) =
+        *reinterpret_cast<__nv_fp8x2_storage_t*>(to.at(2 * pair)) =
             __nv_cvt_float2_to_fp8x2(x, __NV_SATFINITE, __NV_E4M3);
     }
   }

@@ -6,7 +6,7 @@ namespace spate::cuda {
 
 namespace {
 
-constexpr int64_t kCounts = 3;
+constexpr int64_t kCounts = 2;
 // Copied along rather than left out: what a second copy costs, a few microseconds, moves this much over PCIe.
 constexpr int64_t kMaxGapBytes = 64 << 10;
 
@@ -27,39 +27,30 @@ void fill_tokens(const StepBatch& batch, const StepLayout& layout, std::byte* bl
   const int n_tokens = batch.n_tokens(), room = layout.shape.n_tokens;
   auto* tokens = at<int32_t>(block, layout.tokens);
   auto* from_row = at<int32_t>(block, layout.from_row);
-  auto* positions = at<int32_t>(block, layout.positions);
-  auto* seq_of = at<int32_t>(block, layout.seq_of);
-  for (int s = 0; s < batch.n_seqs(); ++s)
-    for (int t = batch.q_start[s]; t < batch.q_start[s + 1]; ++t) {
-      // A token that is still on the device has any number in the batch.
-      tokens[t] = batch.from_row[t] < 0 ? batch.tokens[t] : 0;
-      from_row[t] = batch.from_row[t];
-      positions[t] = batch.kv_len[s] - batch.q_start[s + 1] + t;
-      seq_of[t] = s;
-    }
+  for (int t = 0; t < n_tokens; ++t) {
+    // A token that is still on the device has any number in the batch.
+    tokens[t] = batch.from_row[t] < 0 ? batch.tokens[t] : 0;
+    from_row[t] = batch.from_row[t];
+  }
   std::fill(tokens + n_tokens, tokens + room, 0);
   std::fill(from_row + n_tokens, from_row + room, -1);
-  std::fill(positions + n_tokens, positions + room, 0);
-  std::fill(seq_of + n_tokens, seq_of + room, -1);
+  fill_places(batch, {at<TokenPlace>(block, layout.places), static_cast<size_t>(room)});
 }
 
 // Returns the block's end. Pages that a sequence lists beyond its length are left out.
 int64_t fill_sequences(const StepBatch& batch, const StepLayout& layout, std::span<std::byte> block) {
   std::ranges::copy(batch.q_start, at<int32_t>(block.data(), layout.q_start));
   std::ranges::copy(batch.kv_len, at<int32_t>(block.data(), layout.kv_len));
-  auto* page_start = at<int32_t>(block.data(), layout.page_start);
   auto* pages = at<int32_t>(block.data(), layout.pages);
   const int64_t room = (static_cast<int64_t>(block.size()) - layout.pages) / static_cast<int64_t>(sizeof(int32_t));
   const PageTable& table = batch.groups[0];
   int32_t n_pages = 0;
   for (int s = 0; s < batch.n_seqs(); ++s) {
-    page_start[s] = n_pages;
     const int n = n_pages_needed(batch.kv_len[s]);
     SPATE_CHECK(n_pages + n <= room, "{} pages are listed where there is room for {}", n_pages + n, room);
     std::copy_n(table.pages.begin() + table.start[s], n, pages + n_pages);
     n_pages += n;
   }
-  page_start[batch.n_seqs()] = n_pages;
   return layout.pages + n_pages * static_cast<int64_t>(sizeof(int32_t));
 }
 
@@ -75,12 +66,10 @@ StepLayout::StepLayout(const StepShape& room, int64_t attention_bytes) : shape(r
   counts = place(kCounts, sizeof(int32_t));
   tokens = place(shape.n_tokens, sizeof(int32_t));
   from_row = place(shape.n_tokens, sizeof(int32_t));
-  positions = place(shape.n_tokens, sizeof(int32_t));
-  seq_of = place(shape.n_tokens, sizeof(int32_t));
+  places = place(shape.n_tokens, sizeof(TokenPlace));
   token_counts = place(shape.n_tokens, sizeof(TokenCount));
   q_start = place(shape.n_seqs + 1, sizeof(int32_t));
   kv_len = place(shape.n_seqs, sizeof(int32_t));
-  page_start = place(shape.n_seqs + 1, sizeof(int32_t));
   row_tokens = place(shape.n_rows, sizeof(int32_t));
   rows = place(shape.n_rows, sizeof(RowSpec));
   attention = place(attention_bytes, 1);
@@ -91,16 +80,13 @@ DeviceStep device_step(const StepLayout& layout, const AttentionPlanner& planner
   const auto* counts = at<int32_t>(block, layout.counts);
   return {.batch = {.tokens = at<int32_t>(block, layout.tokens),
                     .from_row = at<int32_t>(block, layout.from_row),
-                    .positions = at<int32_t>(block, layout.positions),
-                    .seq_of = at<int32_t>(block, layout.seq_of),
+                    .places = at<TokenPlace>(block, layout.places),
                     .q_start = at<int32_t>(block, layout.q_start),
                     .kv_len = at<int32_t>(block, layout.kv_len),
-                    .page_start = at<int32_t>(block, layout.page_start),
                     .pages = at<int32_t>(block, layout.pages),
-                    .n_tokens_real = counts,
-                    .n_seqs_real = counts + 1},
+                    .n_seqs_real = counts},
           .attention = planner.work_at(block + layout.attention),
-          .n_rows_real = counts + 2,
+          .n_rows_real = counts + 1,
           .row_tokens = at<int32_t>(block, layout.row_tokens),
           .rows = at<RowSpec>(block, layout.rows),
           .token_counts = at<TokenCount>(block, layout.token_counts)};
@@ -117,6 +103,18 @@ int64_t max_block_bytes(const ExecutorLimits& limits, int max_rows, int64_t atte
   return layout.pages + max_pages * static_cast<int64_t>(sizeof(int32_t));
 }
 
+void fill_places(const StepBatch& batch, std::span<TokenPlace> places) {
+  const PageTable& table = batch.groups[0];
+  for (int s = 0; s < batch.n_seqs(); ++s) {
+    const int32_t* pages = table.pages.data() + table.start[s];
+    for (int t = batch.q_start[s]; t < batch.q_start[s + 1]; ++t) {
+      const int32_t position = batch.kv_len[s] - batch.q_start[s + 1] + t;
+      places[t] = {.position = position, .page_plus_1 = pages[position / kPageTokens] + 1};
+    }
+  }
+  std::ranges::fill(places.subspan(batch.tokens.size()), TokenPlace{});
+}
+
 FilledBlock fill_block(const StepBatch& batch, const StepLayout& layout, const SlotTable& slots, int max_slice_rows,
                        int d_model, AttentionPlanner& planner, std::span<std::byte> block, RowPlan& plan) {
   SPATE_CHECK(batch.n_tokens() <= layout.shape.n_tokens && batch.n_seqs() <= layout.shape.n_seqs &&
@@ -124,9 +122,8 @@ FilledBlock fill_block(const StepBatch& batch, const StepLayout& layout, const S
               "{} tokens, {} sequences and {} rows where there is room for {}, {} and {}", batch.n_tokens(),
               batch.n_seqs(), batch.n_rows(), layout.shape.n_tokens, layout.shape.n_seqs, layout.shape.n_rows);
   auto* counts = at<int32_t>(block.data(), layout.counts);
-  counts[0] = batch.n_tokens();
-  counts[1] = batch.n_seqs();
-  counts[2] = batch.n_rows();
+  counts[0] = batch.n_seqs();
+  counts[1] = batch.n_rows();
   fill_tokens(batch, layout, block.data());
   const int64_t end = fill_sequences(batch, layout, block);
 

@@ -23,19 +23,17 @@ struct StepShape {
 // Where the arrays stand, in bytes from the block's start, each at a multiple of 16.
 struct StepLayout {
   StepShape shape;
-  int64_t counts;        // int32: tokens, sequences and rows that are real
+  int64_t counts;        // int32: sequences and rows that are real
   int64_t tokens;        // int32 [n_tokens]
   int64_t from_row;      // int32 [n_tokens]
-  int64_t positions;     // int32 [n_tokens]
-  int64_t seq_of;        // int32 [n_tokens]
+  int64_t places;        // TokenPlace [n_tokens]
   int64_t token_counts;  // TokenCount [n_tokens]
   int64_t q_start;       // int32 [n_seqs + 1]
   int64_t kv_len;        // int32 [n_seqs]
-  int64_t page_start;    // int32 [n_seqs + 1]
   int64_t row_tokens;    // int32 [n_rows]
   int64_t rows;          // RowSpec [n_rows]
   int64_t attention;     // [attention_bytes] AttentionPlanner's
-  int64_t pages;         // int32 [page_start[n_seqs]], to the block's end
+  int64_t pages;         // int32, to the block's end
 
   StepLayout(const StepShape& room, int64_t attention_bytes);
 };
@@ -66,7 +64,10 @@ struct FilledBlock {
   int64_t tail_begin, tail_end;
 };
 
-// Writes the batch at the layout's places; entries of tokens and rows beyond the batch's own are padding that kernels
+// Where the batch's tokens stand; places beyond them are padding. places: at least as many as tokens.
+void fill_places(const StepBatch& batch, std::span<TokenPlace> places);
+
+// Writes the batch where the layout says; entries of tokens and rows beyond the batch's own are padding that kernels
 // leave alone. block: zeroed once, large enough (CHECK). Allocates nothing once `plan` has grown.
 FilledBlock fill_block(const StepBatch& batch, const StepLayout& layout, const SlotTable& slots, int max_slice_rows,
                        int d_model, AttentionPlanner& planner, std::span<std::byte> block, RowPlan& plan);

@@ -58,14 +58,10 @@ class Step {
  public:
   Step(const DeviceProfile& profile, KvType type, const std::vector<int>& n_q, const std::vector<int>& kv_len)
       : profile_(profile), type_(type), kv_len_(kv_len) {
-    std::vector<int32_t> q_start = {0}, page_start = {0}, pages, positions, seq_of;
+    std::vector<int32_t> q_start = {0}, page_start = {0}, pages;
     for (size_t s = 0; s < kv_len.size(); ++s) {
       q_start.push_back(q_start.back() + n_q[s]);
       page_start.push_back(page_start.back() + (kv_len[s] + kPageTokens - 1) / kPageTokens);
-      for (int i = 0; i < n_q[s]; ++i) {
-        positions.push_back(kv_len[s] - n_q[s] + i);
-        seq_of.push_back(static_cast<int32_t>(s));
-      }
     }
     n_tokens_ = q_start.back();
     const int64_t page_bytes = kv_page_bytes(type, kKvHeads, kHeadDim);
@@ -73,11 +69,12 @@ class Step {
     n_layers_ = static_cast<int>(std::clamp<int64_t>(kPoolBytes / layer_bytes, 2, 32));
     for (int i = 0; i < page_start.back(); ++i) pages.push_back(i);
     std::shuffle(pages.begin(), pages.end(), std::mt19937(1));
-    page_start_ = std::make_unique<DeviceVector<int32_t>>(page_start);
     pages_ = std::make_unique<DeviceVector<int32_t>>(pages);
-    positions_ = std::make_unique<DeviceVector<int32_t>>(positions);
-    seq_of_ = std::make_unique<DeviceVector<int32_t>>(seq_of);
-    n_real_ = std::make_unique<DeviceVector<int32_t>>(std::vector<int32_t>{n_tokens_});
+    std::vector<TokenPlace> places;
+    for (size_t s = 0; s < kv_len.size(); ++s)
+      for (int position = kv_len[s] - n_q[s]; position < kv_len[s]; ++position)
+        places.push_back({.position = position, .page_plus_1 = pages[page_start[s] + position / kPageTokens] + 1});
+    places_ = std::make_unique<DeviceVector<TokenPlace>>(places);
     kv_ = std::make_unique<DeviceVector<std::byte>>(layer_bytes * n_layers_);
     kv_->fill(0x11);  // small numbers in every type
     page_bytes_ = page_bytes;
@@ -141,11 +138,8 @@ class Step {
   KvLayer layer_kv(int layer) const { return {kv_->get() + layer * layer_bytes_, page_bytes_, type_}; }
   DeviceBatch batch() const {
     DeviceBatch batch{};
-    batch.page_start = page_start_->get();
     batch.pages = pages_->get();
-    batch.positions = positions_->get();
-    batch.seq_of = seq_of_->get();
-    batch.n_tokens_real = n_real_->get();
+    batch.places = places_->get();
     return batch;
   }
 
@@ -156,7 +150,8 @@ class Step {
   int64_t page_bytes_ = 0, layer_bytes_ = 0;
   AttentionGrid grid_;
   std::unique_ptr<AttentionPlanner> planner_;
-  std::unique_ptr<DeviceVector<int32_t>> page_start_, pages_, positions_, seq_of_, n_real_;
+  std::unique_ptr<DeviceVector<int32_t>> pages_;
+  std::unique_ptr<DeviceVector<TokenPlace>> places_;
   std::unique_ptr<DeviceVector<std::byte>> kv_;
   std::unique_ptr<DeviceVector<uint16_t>> q_, out_;
   std::unique_ptr<DeviceVector<AttentionItem>> work_;

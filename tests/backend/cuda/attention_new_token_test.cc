@@ -39,14 +39,10 @@ class NewTokenCase {
     for (int i = 0; i < shape.head_dim / 2; ++i)
       frequencies_.push_back(static_cast<float>(std::pow(10000.0, -2.0 * i / shape.head_dim)));
     for (int s = 0; s <= n_seqs_; ++s) q_start_.push_back(s);
-    for (int s = 0; s < n_seqs_; ++s) {
-      batch_.seq_of.push_back(s);
-      batch_.positions.push_back(kv_len[s] - 1);
-    }
+    for (int s = 0; s < n_seqs_; ++s)
+      batch_.places.push_back({.position = kv_len[s] - 1, .page_plus_1 = kv_.page(s, kv_len[s] - 1) + 1});
     batch_.tokens = batch_.from_row = std::vector<int32_t>(n_seqs_, 0);
-    batch_.page_start = kv_.page_start;
     batch_.pages = kv_.pages;
-    batch_.n_tokens_real = n_seqs_;
   }
 
   // fixed_grid: as a captured graph would. The product is written by a kernel just before, under dependent launch, over

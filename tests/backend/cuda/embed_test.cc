@@ -33,19 +33,17 @@ void check(QuantType type, int n_tokens, int d_model) {
     const bool sampled = t % 3 == 1, padding = t % 5 == 4;
     batch.from_row.push_back(sampled ? t % 5 : -1);
     batch.tokens.push_back(sampled || padding ? 1 << 30 : (3 * t + 1) % kVocab);
-    batch.seq_of.push_back(padding ? -1 : 0);
+    batch.places.push_back({.position = t, .page_plus_1 = padding ? 0 : 1});
     expected.push_back(padding ? -1 : sampled ? previous[t % 5] : batch.tokens.back());
   }
-  batch.n_tokens_real = n_tokens;
   // Two more, beyond the real ones.
   for (int i = 0; i < 2; ++i) {
     batch.from_row.push_back(-1);
     batch.tokens.push_back(1 << 30);
-    batch.seq_of.push_back(0);
+    batch.places.emplace_back();
     expected.push_back(-1);
   }
-  batch.positions = batch.tokens;
-  batch.page_start = batch.pages = {0};
+  batch.pages = {0};
 
   const TestBatch there(batch);
   const DeviceVector<std::byte> table_there(table);

@@ -33,6 +33,7 @@ StepBatch one_token() {
 void break_device() {
   const DeviceVector<int32_t> zeros(std::vector<int32_t>(16, 0)), one(std::vector<int32_t>{1});
   const DeviceVector<int32_t> given(std::vector<int32_t>{-1});
+  const DeviceVector<TokenPlace> places(std::vector<TokenPlace>{{.position = 0, .page_plus_1 = 1}});
   const DeviceVector<float> table(std::vector<float>(64, 1.0f));
   embed({.table = table.get(),
          .type = QuantType::kF32,
@@ -40,13 +41,10 @@ void break_device() {
          .row_bytes = 256,
          .batch = {.tokens = zeros.get(),
                    .from_row = given.get(),
-                   .positions = zeros.get(),
-                   .seq_of = zeros.get(),
+                   .places = places.get(),
                    .q_start = zeros.get(),
                    .kv_len = one.get(),
-                   .page_start = zeros.get(),
                    .pages = zeros.get(),
-                   .n_tokens_real = one.get(),
                    .n_seqs_real = one.get()},
          .previous_tokens = zeros.get(),
          .residual = reinterpret_cast<float*>(uintptr_t{1} << 20)},

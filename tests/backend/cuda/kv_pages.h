@@ -47,9 +47,10 @@ struct KvPages {
   // A gap between pages, as in a pool of several layers.
   int64_t page_bytes() const { return kv_page_bytes(type, n_kv_heads, head_dim) + 64; }
 
+  int32_t page(int seq, int position) const { return pages[page_start[seq] + position / kPageTokens]; }
+
   int64_t plane(int seq, int position, int kv_head, int which) const {
-    const int64_t page = pages[page_start[seq] + position / kPageTokens];
-    return page * page_bytes() + (2 * kv_head + which) * kv_plane_bytes(type, head_dim);
+    return page(seq, position) * page_bytes() + (2 * kv_head + which) * kv_plane_bytes(type, head_dim);
   }
   // Offset of dimension d of a token's key (which = 0) or value (1).
   int64_t offset(int seq, int position, int kv_head, int which, int d) const {

@@ -6,7 +6,6 @@
 #include "backend/cuda/cuda_weights.h"
 #include "backend/cuda/device_memory.h"
 #include "backend/cuda/memory_plan.h"
-#include "backend/cuda/step_block.h"
 
 #include "cuda_models.h"
 #include "device_vector.h"
@@ -113,21 +112,6 @@ TEST(KvTypes, NamesRoundTrip) {
   for (const KvType type : {KvType::kF16, KvType::kQ8_0, KvType::kFp8})
     EXPECT_EQ(*kv_type_from_name(kv_type_name(type)), type);
   EXPECT_EQ(kv_type_from_name("q4_0").error().code, ErrorCode::kUsage);
-}
-
-TEST(StepLayout, ArraysDoNotOverlapAndAreAligned) {
-  const StepLayout layout({.n_tokens = 5, .n_seqs = 3, .n_rows = 7}, 1000);
-  const int64_t sizes[][2] = {{layout.counts, 12},     {layout.tokens, 20},   {layout.from_row, 20},
-                              {layout.positions, 20},  {layout.seq_of, 20},   {layout.token_counts, 40},
-                              {layout.q_start, 16},    {layout.kv_len, 12},   {layout.page_start, 16},
-                              {layout.row_tokens, 28}, {layout.rows, 7 * 32}, {layout.attention, 1000},
-                              {layout.pages, 1 << 20}};
-  int64_t end = 0;
-  for (const auto& [offset, n_bytes] : sizes) {
-    EXPECT_EQ(offset % 16, 0);
-    EXPECT_GE(offset, end);
-    end = offset + n_bytes;
-  }
 }
 
 TEST(CudaMemory, ArenasAndPinnedBlocks_AreCounted) {

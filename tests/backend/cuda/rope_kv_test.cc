@@ -17,6 +17,8 @@ struct Options {
   float magnitude = 1;
   int first_position = 0;
   int n_prompt = 40;  // tokens of the second sequence
+  int n_padding = 2;  // tokens at the end
+  bool only_padding = false;
 };
 
 // Late positions have page lists far longer than the pool: only the pages at their ends are distinct.
@@ -24,18 +26,17 @@ constexpr int kPhysicalPages = 64;
 
 class RopeCase {
  public:
-  // Three sequences of 1, n_prompt and 3 tokens, and two tokens of padding among them and at the end.
+  // Three sequences of 1, n_prompt and 3 tokens, and padding among them and at the end.
   explicit RopeCase(const Options& o)
       : o_(o),
         kv_(o.type, o.n_kv_heads, o.head_dim, ends(o), 3, kPhysicalPages),
         width_((o.n_heads + 2 * o.n_kv_heads) * o.head_dim) {
     const std::vector<int> counts = {1, o.n_prompt, 3};
-    for (int s = 0; s < 3; ++s)
+    for (int s = 0; s < 3 && !o.only_padding; ++s) {
       for (int i = 0; i < counts[s]; ++i) add_token(s, ends(o)[s] - counts[s] + i);
-    add_token(-1, 5);
-    batch_.n_tokens_real = n_tokens();
-    add_token(1, 6);  // beyond the real tokens, whatever it claims
-    batch_.page_start = kv_.page_start;
+      if (s == 0) add_padding({.position = 6});  // whatever it claims
+    }
+    for (int i = 0; i < o.n_padding; ++i) add_padding({});
     batch_.pages = kv_.pages;
     batch_.kv_len = ends(o);
     batch_.tokens = batch_.from_row = std::vector<int32_t>(n_tokens(), 0);
@@ -56,7 +57,9 @@ class RopeCase {
 
   void check() {
     const DeviceVector<float> qkv(qkv_), bias(bias_), q_norm(q_norm_), k_norm(k_norm_), frequencies(frequencies_);
-    DeviceVector<std::byte> pages(kv_.bytes);
+    std::vector<std::byte> pool(kv_.page_bytes(), std::byte{0xff});  // page -1, which is nobody's
+    pool.insert(pool.end(), kv_.bytes.begin(), kv_.bytes.end());
+    DeviceVector<std::byte> pages(pool);
     DeviceVector<uint16_t> q(size_t(n_tokens()) * o_.n_heads * o_.head_dim);
     q.fill(0xff);
     const TestBatch batch(batch_);
@@ -74,17 +77,25 @@ class RopeCase {
     args.n_kv_heads = o_.n_kv_heads;
     args.head_dim = o_.head_dim;
     args.batch = batch.get();
-    args.kv = {pages.get(), kv_.page_bytes(), o_.type};
+    args.kv = {pages.get() + kv_.page_bytes(), kv_.page_bytes(), o_.type};
     args.q = reinterpret_cast<__half*>(q.get());
     args.dependent_launch = probe_device(0)->dependent_launch;
     rope_and_write_kv(args, n_tokens(), nullptr);
     SPATE_CUDA(cudaDeviceSynchronize(), "RoPE");
     const std::vector<uint16_t> got_q = q.download();
-    kv_.bytes = pages.download();
+    pool = pages.download();
+    for (int64_t at = 0; at < kv_.page_bytes(); ++at)
+      ASSERT_EQ(pool[at], std::byte{0xff}) << "wrote byte " << at << " before the first page";
+    kv_.bytes.assign(pool.begin() + kv_.page_bytes(), pool.end());
     untouched_ = std::vector<bool>(kv_.bytes.size(), true);
-    for (int t = 0; t < batch_.n_tokens_real; ++t) {
-      if (batch_.seq_of[t] < 0) continue;
-      for (int h = 0; h < o_.n_heads; ++h) check_query(&got_q[(size_t(t) * o_.n_heads + h) * o_.head_dim], t, h);
+    for (int t = 0; t < n_tokens(); ++t) {
+      const uint16_t* queries = &got_q[size_t(t) * o_.n_heads * o_.head_dim];
+      if (seq_of_[t] < 0) {
+        for (int at = 0; at < o_.n_heads * o_.head_dim; ++at)
+          ASSERT_EQ(queries[at], 0xffff) << "token " << t << " is padding";
+        continue;
+      }
+      for (int h = 0; h < o_.n_heads; ++h) check_query(queries + h * o_.head_dim, t, h);
       for (int h = 0; h < 2 * o_.n_kv_heads; ++h) check_kv(t, h % o_.n_kv_heads, h / o_.n_kv_heads);
     }
     for (size_t at = 0; at < untouched_.size(); ++at)
@@ -97,11 +108,15 @@ class RopeCase {
   static std::vector<int> ends(const Options& o) {
     return {o.first_position + 1, o.first_position + o.n_prompt + 10, o.first_position + 34};
   }
-  int n_tokens() const { return static_cast<int>(batch_.seq_of.size()); }
+  int n_tokens() const { return static_cast<int>(batch_.places.size()); }
 
   void add_token(int seq, int position) {
-    batch_.seq_of.push_back(seq);
-    batch_.positions.push_back(position);
+    batch_.places.push_back({.position = position, .page_plus_1 = kv_.page(seq, position) + 1});
+    seq_of_.push_back(seq);
+  }
+  void add_padding(const TokenPlace& place) {
+    batch_.places.push_back(place);
+    seq_of_.push_back(-1);
   }
 
   struct Element {
@@ -123,7 +138,7 @@ class RopeCase {
     std::vector<Element> out;
     for (const double v : x) out.push_back({v, std::abs(v)});
     for (int i = 0; i < o_.rotary_dim / 2 && !is_value; ++i) {
-      const double angle = static_cast<double>(batch_.positions[token]) * frequencies_[i];
+      const double angle = static_cast<double>(batch_.places[token].position) * frequencies_[i];
       const double c = std::cos(angle) * o_.magnitude, s = std::sin(angle) * o_.magnitude;
       const int a = o_.style == RopeStyle::kNorm ? 2 * i : i;
       const int b = o_.style == RopeStyle::kNorm ? 2 * i + 1 : i + o_.rotary_dim / 2;
@@ -145,7 +160,7 @@ class RopeCase {
   }
 
   void check_kv(int token, int kv_head, int which) {
-    const int seq = batch_.seq_of[token], position = batch_.positions[token];
+    const int seq = seq_of_[token], position = batch_.places[token].position;
     const std::vector<Element> want = expected(token, o_.n_heads + which * o_.n_kv_heads + kv_head);
     for (int d = 0; d < o_.head_dim; ++d) {
       double largest = 0;  // of the block
@@ -172,6 +187,7 @@ class RopeCase {
   KvPages kv_;
   int width_;
   BatchVectors batch_;
+  std::vector<int> seq_of_;  // [T] -1: padding
   std::vector<float> qkv_, bias_, q_norm_, k_norm_, frequencies_;
   std::vector<bool> untouched_;
 };
@@ -224,6 +240,17 @@ TEST_P(RopeKvTest, ManyTokens_AreAllWritten) {
       RopeCase(
           {.type = GetParam(), .n_heads = 3 * group, .n_kv_heads = 3, .bias = true, .norm = true, .n_prompt = n_prompt})
           .check();
+    }
+}
+
+// As in a graph of a bucket that is larger than the batch: with few tokens and with so many that a warp has several
+// heads, also where no token is real.
+TEST_P(RopeKvTest, Padding_WritesNothing) {
+  for (const int n_padding : {1, 60, 300})
+    for (const RopeStyle style : {RopeStyle::kNorm, RopeStyle::kNeox}) {
+      SCOPED_TRACE(fmt::format("{} tokens of padding, style {}", n_padding, static_cast<int>(style)));
+      RopeCase({.type = GetParam(), .style = style, .norm = true, .n_padding = n_padding}).check();
+      RopeCase({.type = GetParam(), .style = style, .n_padding = n_padding, .only_padding = true}).check();
     }
 }
 
