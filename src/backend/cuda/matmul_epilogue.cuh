@@ -88,13 +88,30 @@ struct RowShare {
   int first_token, first, n, step;
 };
 
-// Adds to rows of the residual and leaves what the next norm needs of them (NextNorm). value(token): of the addition.
-template <int kAtOnce, typename Value>
-__device__ __forceinline__ void add_to_residual(const MmaParams& p, const RowShare& share, int panel, Value&& value) {
-  const int n_rows = p.parts[0].n_rows, r = panel * kTileRows + share.row;
-  const bool exists = r < n_rows;
-  const float weight = exists ? p.next.weight[r] : 0;
+// The residual becomes `sum`, of row r of a token, and what the next norm needs of it is left (NextNorm). weight: that
+// norm's. The 16 lanes of a panel, also those whose rows do not exist.
+__device__ __forceinline__ void write_residual(const MmaParams& p, int token, int r, float weight, float sum) {
+  const int n_rows = p.parts[0].n_rows;
+  if (r < n_rows) {
+    p.y[token * p.y_stride + r] = sum;
+    constexpr float kLargest = 65504.0f;
+    const float x = sum * weight * token_factors().next_scale[token % kMaxCtaTokens];
+    p.next.x[int64_t{token} * padded_cols(n_rows) + k_position(r)] =
+        __float2half_rn(fminf(fmaxf(x, -kLargest), kLargest));
+  }
   const uint32_t mask = 0xffffu << (threadIdx.x & 16);
+  float squares = sum * sum;
+#pragma unroll
+  for (int distance = kTileRows / 2; distance > 0; distance /= 2) squares += __shfl_xor_sync(mask, squares, distance);
+  if (r % kTileRows == 0) p.next.squares[int64_t{token} * squares_stride(n_rows) + r / kTileRows] = squares;
+}
+
+// Adds to rows of the residual where a norm follows. value(token): of the addition.
+template <int kAtOnce, typename Value>
+__device__ __forceinline__ void add_to_residual(const MmaParams& p, const RowShare& share, Value&& value) {
+  const int r = share.slot * kTileRows + share.row;
+  const bool exists = r < p.parts[0].n_rows;
+  const float weight = exists ? p.next.weight[r] : 0;
   for (int first = share.first; first < share.n; first += kAtOnce * share.step) {
     float y[kAtOnce], added[kAtOnce];  // read before anything is written: as many answers are under way at once
 #pragma unroll
@@ -106,21 +123,9 @@ __device__ __forceinline__ void add_to_residual(const MmaParams& p, const RowSha
     }
 #pragma unroll
     for (int k = 0; k < kAtOnce; ++k) {
-      const int t = first + k * share.step, token = share.first_token + t;
+      const int t = first + k * share.step;
       if (t >= share.n) break;
-      const float sum = y[k] + added[k];
-      if (exists) {
-        p.y[token * p.y_stride + r] = sum;
-        constexpr float kLargest = 65504.0f;
-        const float x = sum * weight * token_factors().next_scale[token % kMaxCtaTokens];
-        p.next.x[int64_t{token} * padded_cols(n_rows) + k_position(r)] =
-            __float2half_rn(fminf(fmaxf(x, -kLargest), kLargest));
-      }
-      float squares = sum * sum;
-#pragma unroll
-      for (int distance = kTileRows / 2; distance > 0; distance /= 2)
-        squares += __shfl_xor_sync(mask, squares, distance);
-      if (share.row == 0) p.next.squares[int64_t{token} * squares_stride(n_rows) + panel] = squares;
+      write_residual(p, share.first_token + t, r, weight, y[k] + added[k]);
     }
   }
 }
@@ -132,9 +137,10 @@ __device__ __forceinline__ float row_factor(const MatmulPart& part, int row) {
 }
 
 // Writes a thread's share of the sums; sum(t): of token share.first_token + t. Each element of y belongs to one thread
-// of one CTA, so that an addition needs no order; as an atomic one it needs no answer either.
-template <int kAtOnce, typename Sum>
-__device__ __forceinline__ void store_sums(const MmaParams& p, const RowShare& share, Sum&& sum) {
+// of one CTA, so that an addition needs no order; as an atomic one it needs no answer either. add(value): as
+// add_to_residual(), where a norm follows.
+template <int kAtOnce, typename Sum, typename Add>
+__device__ __forceinline__ void store_sums(const MmaParams& p, const RowShare& share, Sum&& sum, Add&& add) {
   if (share.slot >= p.n_slots) return;
   const SlotPlace place = slot_place(p, share.slot);
   const MatmulPart& part = p.parts[place.part];
@@ -142,7 +148,7 @@ __device__ __forceinline__ void store_sums(const MmaParams& p, const RowShare& s
   const auto value = [&](int t) {
     return sum(t) * factor * token_factors().of_sums[(share.first_token + t) % kMaxCtaTokens];
   };
-  if (p.next.x != nullptr) return add_to_residual<kAtOnce>(p, share, place.panel, value);
+  if (p.next.x != nullptr) return add(value);
   const int r = place.panel * kTileRows + share.row;
   if (r >= part.n_rows) return;
   float* y = p.y + share.first_token * p.y_stride + part.column + r;
@@ -161,6 +167,11 @@ __device__ __forceinline__ void store_sums(const MmaParams& p, const RowShare& s
       }
     }
   }
+}
+
+template <int kAtOnce, typename Sum>
+__device__ __forceinline__ void store_sums(const MmaParams& p, const RowShare& share, Sum&& sum) {
+  store_sums<kAtOnce>(p, share, sum, [&](const auto& value) { add_to_residual<kAtOnce>(p, share, value); });
 }
 
 // An approximate quotient: float16 has no room for its last places.

@@ -21,6 +21,64 @@ struct TokenShare {
   }
 };
 
+// What a thread's share of the sums is added to where a norm follows: kAhead tokens of the residual, and the norm's
+// weight, are asked for before the sums are there.
+template <int kAhead>
+class ResidualAhead {
+ public:
+  // Any time after the wait for the predecessor: nobody else writes these elements.
+  __device__ void start(const MmaParams& p, const RowShare& share) {
+    const int r = row_of(share);
+    weight_ = r < p.parts[0].n_rows ? p.next.weight[r] : 0;
+    ask<0>(p, share, share.first);
+  }
+
+  // As add_to_residual().
+  template <typename Value>
+  __device__ void add(const MmaParams& p, const RowShare& share, Value&& value) {
+    const int r = row_of(share);
+    const bool exists = r < p.parts[0].n_rows;
+#pragma unroll 1
+    for (int first = share.first; first < share.n; first += kAtOnce * share.step) {
+      float added[kAtOnce];
+#pragma unroll
+      for (int k = 0; k < kAtOnce; ++k)
+        added[k] = exists && first + k * share.step < share.n ? value(first + k * share.step) : 0;
+#pragma unroll
+      for (int k = 0; k < kAtOnce; ++k) {
+        const int t = first + k * share.step;
+        if (t >= share.n) break;
+        write_residual(p, share.first_token + t, r, weight_, y_[k] + added[k]);
+      }
+#pragma unroll
+      for (int k = kAtOnce; k < kAhead; ++k) y_[k - kAtOnce] = y_[k];
+      ask<kAhead - kAtOnce>(p, share, first + kAtOnce * share.step);
+    }
+  }
+
+ private:
+  static constexpr int kAtOnce = 4;
+
+  __device__ static int row_of(const RowShare& share) {
+    return share.slot * kTileRows + share.row;
+  }
+
+  // For y_, from the kFirst-th on, of tokens from `first` on.
+  template <int kFirst>
+  __device__ void ask(const MmaParams& p, const RowShare& share, int first) {
+    const int r = row_of(share);
+    const bool exists = r < p.parts[0].n_rows;
+#pragma unroll
+    for (int k = kFirst; k < kAhead; ++k) {
+      const int t = first + k * share.step;
+      if (t >= share.n) break;
+      y_[k] = exists ? __ldcg(p.y + (share.first_token + t) * p.y_stride + r) : 0;
+    }
+  }
+
+  float weight_, y_[kAhead];
+};
+
 // By the warps that multiply. Sums lie in shared memory as [warps that share K][kTokens][rows + kRowPad].
 template <int kTokens>
 class WideEpilogue {
@@ -35,6 +93,8 @@ class WideEpilogue {
         share_(TokenShare::of(n_tokens_)) {}
 
   __device__ void run(const Sums<kTokens / 8, 1>& sums) {
+    Residual residual;
+    if (p_.next.x != nullptr) residual.start(p_, row_share());
     leave(sums);
     if (place_.warps_k > 1) add_up_warps();
     if (gridDim.z > 1) {
@@ -49,13 +109,16 @@ class WideEpilogue {
     if (p_.epilogue == Epilogue::kSwiGlu) {
       write_swiglu();
     } else {
-      write();
+      write(residual);
     }
     if (gridDim.z > 1) cluster_wait();  // its own sums stay until then
   }
 
  private:
   static constexpr int kThreads = 32 * kWideWarps;
+  // Where 128 CTAs add to 4,096 rows, a thread has kTokens / 16 tokens; norms are not folded into products of more than
+  // 64 unless one asks for it.
+  using Residual = ResidualAhead<kTokens == 64 ? 8 : 4>;
 
   __device__ static void barrier() { asm volatile("bar.sync 1, %0;" ::"n"(kThreads) : "memory"); }
 
@@ -115,16 +178,24 @@ class WideEpilogue {
     }
   }
 
-  __device__ void write() const {
-    const int row = threadIdx.x & ((1 << rows_log2_) - 1);
-    store_sums<4>(p_,
-                  {.slot = place_.first_slot + row / kTileRows,
-                   .row = row % kTileRows,
-                   .first_token = place_.first_token,
-                   .first = share_.begin + (static_cast<int>(threadIdx.x) >> rows_log2_),
-                   .n = share_.end,
-                   .step = kThreads >> rows_log2_},
-                  [&](int token) { return sums_[token * stride_ + row]; });
+  __device__ int own_row() const {
+    return threadIdx.x & ((1 << rows_log2_) - 1);
+  }
+  __device__ RowShare row_share() const {
+    return {.slot = place_.first_slot + own_row() / kTileRows,
+            .row = own_row() % kTileRows,
+            .first_token = place_.first_token,
+            .first = share_.begin + (static_cast<int>(threadIdx.x) >> rows_log2_),
+            .n = share_.end,
+            .step = kThreads >> rows_log2_};
+  }
+
+  __device__ void write(Residual& residual) const {
+    const RowShare share = row_share();
+    const int row = own_row();
+    store_sums<4>(
+        p_, share, [&](int token) { return sums_[token * stride_ + row]; },
+        [&](const auto& value) { residual.add(p_, share, value); });
   }
 
   __device__ void write_swiglu() const {
