@@ -21,16 +21,15 @@ struct TokenShare {
   }
 };
 
-// What a thread's share of the sums is added to where a norm follows: kAhead tokens of the residual, and the norm's
+// What a thread's share of the sums is added to where a norm follows: some tokens of the residual, and the norm's
 // weight, are asked for before the sums are there.
-template <int kAhead>
 class ResidualAhead {
  public:
   // Any time after the wait for the predecessor: nobody else writes these elements.
   __device__ void start(const MmaParams& p, const RowShare& share) {
     const int r = row_of(share);
     weight_ = r < p.parts[0].n_rows ? p.next.weight[r] : 0;
-    ask<0>(p, share, share.first);
+    ask(p, share, share.first);
   }
 
   // As add_to_residual().
@@ -40,43 +39,41 @@ class ResidualAhead {
     const bool exists = r < p.parts[0].n_rows;
 #pragma unroll 1
     for (int first = share.first; first < share.n; first += kAtOnce * share.step) {
-      float added[kAtOnce];
-#pragma unroll
-      for (int k = 0; k < kAtOnce; ++k)
-        added[k] = exists && first + k * share.step < share.n ? value(first + k * share.step) : 0;
+      float sums[kAtOnce];
 #pragma unroll
       for (int k = 0; k < kAtOnce; ++k) {
         const int t = first + k * share.step;
         if (t >= share.n) break;
-        write_residual(p, share.first_token + t, r, weight_, y_[k] + added[k]);
+        sums[k] = y_[k] + (exists ? value(t) : 0);
       }
+      ask(p, share, first + kAtOnce * share.step);
 #pragma unroll
-      for (int k = kAtOnce; k < kAhead; ++k) y_[k - kAtOnce] = y_[k];
-      ask<kAhead - kAtOnce>(p, share, first + kAtOnce * share.step);
+      for (int k = 0; k < kAtOnce; ++k) {
+        const int t = first + k * share.step;
+        if (t >= share.n) break;
+        write_residual(p, share.first_token + t, r, weight_, sums[k]);
+      }
     }
   }
 
  private:
+  // Where 128 CTAs add to 4,096 rows a thread has a token of 16, four of 64. With eight ptxas finds too few scoreboards
+  // and waits for the first ones at once.
   static constexpr int kAtOnce = 4;
 
   __device__ static int row_of(const RowShare& share) {
     return share.slot * kTileRows + share.row;
   }
 
-  // For y_, from the kFirst-th on, of tokens from `first` on.
-  template <int kFirst>
   __device__ void ask(const MmaParams& p, const RowShare& share, int first) {
-    const int r = row_of(share);
-    const bool exists = r < p.parts[0].n_rows;
+    const int r = row_of(share), n = r < p.parts[0].n_rows ? share.n : 0;
+    const float* from = p.y + (share.first_token + first) * p.y_stride + r;
 #pragma unroll
-    for (int k = kFirst; k < kAhead; ++k) {
-      const int t = first + k * share.step;
-      if (t >= share.n) break;
-      y_[k] = exists ? __ldcg(p.y + (share.first_token + t) * p.y_stride + r) : 0;
-    }
+    for (int k = 0; k < kAtOnce; ++k, from += share.step * p.y_stride)
+      y_[k] = first + k * share.step < n ? __ldcg(from) : 0;
   }
 
-  float weight_, y_[kAhead];
+  float weight_, y_[kAtOnce];
 };
 
 // By the warps that multiply. Sums lie in shared memory as [warps that share K][kTokens][rows + kRowPad].
@@ -93,9 +90,10 @@ class WideEpilogue {
         share_(TokenShare::of(n_tokens_)) {}
 
   __device__ void run(const Sums<kTokens / 8, 1>& sums) {
-    Residual residual;
-    if (p_.next.x != nullptr) residual.start(p_, row_share());
     leave(sums);
+    ResidualAhead residual;
+    if (p_.next.x != nullptr) residual.start(p_, row_share());
+    barrier();
     if (place_.warps_k > 1) add_up_warps();
     if (gridDim.z > 1) {
       cluster_arrive();
@@ -116,9 +114,6 @@ class WideEpilogue {
 
  private:
   static constexpr int kThreads = 32 * kWideWarps;
-  // Where 128 CTAs add to 4,096 rows, a thread has kTokens / 16 tokens; norms are not folded into products of more than
-  // 64 unless one asks for it.
-  using Residual = ResidualAhead<kTokens == 64 ? 8 : 4>;
 
   __device__ static void barrier() { asm volatile("bar.sync 1, %0;" ::"n"(kThreads) : "memory"); }
 
@@ -138,7 +133,6 @@ class WideEpilogue {
       at[8] = sum[2];
       at[stride_ + 8] = sum[3];
     }
-    barrier();
   }
 
   // Four rows of sums of the tokens from `token` on, counted through.
@@ -190,7 +184,7 @@ class WideEpilogue {
             .step = kThreads >> rows_log2_};
   }
 
-  __device__ void write(Residual& residual) const {
+  __device__ void write(ResidualAhead& residual) const {
     const RowShare share = row_share();
     const int row = own_row();
     store_sums<4>(
