@@ -46,7 +46,7 @@ class ResidualAhead {
         if (t >= share.n) break;
         sums[k] = y_[k] + (exists ? value(t) : 0);
       }
-      ask(p, share, first + kAtOnce * share.step);
+      ask(p, share, first + kAtOnce * share.step);  // comes while these are written
 #pragma unroll
       for (int k = 0; k < kAtOnce; ++k) {
         const int t = first + k * share.step;
@@ -57,9 +57,7 @@ class ResidualAhead {
   }
 
  private:
-  // Where 128 CTAs add to 4,096 rows a thread has a token of 16, four of 64. With eight ptxas finds too few scoreboards
-  // and waits for the first ones at once.
-  static constexpr int kAtOnce = 4;
+  static constexpr int kAtOnce = 4;  // where 128 CTAs add to 4,096 rows a thread has one token of 16, four of 64
 
   __device__ static int row_of(const RowShare& share) {
     return share.slot * kTileRows + share.row;
@@ -91,6 +89,7 @@ class WideEpilogue {
 
   __device__ void run(const Sums<kTokens / 8, 1>& sums) {
     leave(sums);
+    // Not before: of 64 tokens a CTA ptxas would have leave() wait for the answers.
     ResidualAhead residual;
     if (p_.next.x != nullptr) residual.start(p_, row_share());
     barrier();
