@@ -38,6 +38,7 @@ INSTRUCTIONS = [(re.compile(pattern), code) for pattern, code in (
     (r"^ld\.acquire\.cluster\.shared::cluster\.u32", "{0} = emu::load_acquire({1})"),
     (r"^st\.async\.weak\.shared::cluster\.mbarrier::complete_tx::bytes\.f32", "emu::store_async({0}, {1}, {2})"),
     (r"^bar\.sync 1, %0;", "emu::bar_sync(1, {0})"),
+    (r"^bar\.sync %0, %1;", "emu::bar_sync({0}, {1})"),
     (r"^cp\.async\.bulk\.shared::cluster\.global\.mbarrier", "emu::bulk_copy({0}, {1}, {2}, {3})"),
     (r"^cp\.async\.bulk\.tensor\.2d\.shared::cluster\.global", "emu::tensor_copy({0}, {1}, {2}, {3}, {4})"),
     (r"^cp\.async\.cg\.shared\.global \[%0\], \[%1\], 16;", "emu::copy_async_16({0}, {1})"),

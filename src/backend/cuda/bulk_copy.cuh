@@ -50,6 +50,11 @@ __device__ __forceinline__ void barrier_wait(uint32_t barrier, uint32_t parity) 
       : "memory");
 }
 
+// As __syncthreads(), of those n_threads of the CTA, whole warps, that name the barrier: 1 to 15.
+__device__ __forceinline__ void sync_some(int barrier, int n_threads) {
+  asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(n_threads) : "memory");
+}
+
 // A word of shared memory with which threads of a CTA hand over what else they wrote there.
 __device__ __forceinline__ void store_release(uint32_t address, uint32_t value) {
   asm volatile("st.release.cta.shared::cta.u32 [%0], %1;" ::"r"(address), "r"(value) : "memory");

@@ -34,6 +34,8 @@ constexpr Threshold kThresholds[] = {
     {kStreamKSplit, &DeviceProfile::stream_k_split, 0, 4},
     {kStreamInt8Tokens, &DeviceProfile::stream_int8_tokens, 0, 1},
     {"stream_int8_warps", &DeviceProfile::stream_int8_warps, 4, 16},
+    {"early_kib", &DeviceProfile::early_kib, 0, 1024},
+    {"early_int8_kib", &DeviceProfile::early_int8_kib, 0, 1024},
     {"fused_norm_tokens", &DeviceProfile::fused_norm_tokens, 0, 1 << 20},
     {"wide_norm_tokens", &DeviceProfile::wide_norm_tokens, 0, 1 << 20},
     {kWideMinTokens, &DeviceProfile::wide_min_tokens, 0, 1 << 20},

@@ -22,16 +22,18 @@ struct DeviceProfile {
   // Matrix products by tokens in the step (matmul_dispatch.cc).
   int stream_tokens = 0;          // up to here, at most 8, float16 by CTAs that stay (bulk copies: capability 9.0)
   int stream_decoded_tokens = 0;  // up to here, at most 8, quantised types by such CTAs as float16
-  int stream_warps = 22;          // that multiply in such a CTA, at most
+  int stream_warps = 20;          // that multiply in such a CTA, at most
   int stream_k_split = 0;         // of such CTAs, 2 or 4 share K in a cluster where activations leave no room; 0: never
   bool stream_k_split_always = false;  // or wherever they can: slower, for tests
   int stream_int8_tokens = 0;  // up to here, at most 1, quantised types by such CTAs as int8 (matmul_stream_int8.h)
   int stream_int8_warps = 16;  // that multiply in such a CTA, at most
-  int wide_min_tokens = 0;     // from here on by matmul_wide.cuh (wgmma: capability 9.0 alone); 0: never
-  int wide_cluster = 8;        // there, CTAs of a cluster that share K, at most
-  int gemm_min_tokens = 256;   // from here on: decoded once, then cuBLASLt
+  // Of weights, that a CTA of these, or of matmul_wide.cuh, asks for before its predecessor has ended.
+  int early_kib = 64, early_int8_kib = 144;
+  int wide_min_tokens = 0;    // from here on by matmul_wide.cuh (wgmma: capability 9.0 alone); 0: never
+  int wide_cluster = 8;       // there, CTAs of a cluster that share K, at most
+  int gemm_min_tokens = 256;  // from here on: decoded once, then cuBLASLt
   // Up to here, below gemm_min_tokens, RMSNorm is folded into the products around it; 0: never.
-  int fused_norm_tokens = 2;    // below wide_min_tokens
+  int fused_norm_tokens = 8;    // below wide_min_tokens
   int wide_norm_tokens = 64;    // from there on
   int split_k_ctas_per_sm = 2;  // K is shared between CTAs until about this many run on each SM
   int mma_warps_m = 0;          // warps of a CTA that take different rows (1 to 8, of wgmma's 4 to 16); 0: by the table

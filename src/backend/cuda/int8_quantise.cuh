@@ -23,11 +23,14 @@ class ActivationQuantiser {
     from_ = lane / 16 * 128 + 2 * t;
   }
 
-  // Quantises warp `warp`'s share of n_warps; kAtOnce: units whose loads are under way together.
-  template <int kAtOnce>
-  __device__ void run(int warp, int n_warps) const {
+  // Quantises warp `warp`'s share of n_warps; kAtOnce: units whose loads are under way together. Calls asked() once the
+  // first have been asked for.
+  template <int kAtOnce, typename Asked>
+  __device__ void run(int warp, int n_warps, Asked&& asked) const {
     Unit unit{0, warp};
     settle(unit);
+    if (unit.token >= p_.n_tokens) return asked();
+    bool is_first = true;
     while (unit.token < p_.n_tokens) {
       Unit units[kAtOnce];
       uint32_t x[kAtOnce][2][2];
@@ -38,6 +41,8 @@ class ActivationQuantiser {
         unit.tile += n_warps;
         settle(unit);
       }
+      if (is_first) asked();
+      is_first = false;
 #pragma unroll
       for (int i = 0; i < kAtOnce; ++i)
         if (units[i].token < p_.n_tokens) quantise(units[i], x[i]);

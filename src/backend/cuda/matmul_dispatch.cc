@@ -94,6 +94,7 @@ bool run_wide(QuantType first, QuantType second, const MmaShape& shape, MmaParam
   align_second_type(params, 1 << plan.warps_m_log2);
   params.warps_m_log2 = plan.warps_m_log2;
   params.wide = plan.shape;
+  params.wide_early = plan.early_stages;
   const Launch how{.grid = dim3(static_cast<unsigned>(plan.token_groups), static_cast<unsigned>(plan.slot_groups),
                                 static_cast<unsigned>(plan.cluster)),
                    .block = dim3(kWideThreads),

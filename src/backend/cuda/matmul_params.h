@@ -26,6 +26,7 @@ struct MatmulPart {
 struct StreamShape {
   int n_warps = 0;
   int n_stages = 0;
+  int n_early = 0;         // of these, filled before the predecessor has ended
   int segment_chunks = 0;  // of a panel, to a warp at a time
   int n_segments = 0;      // of a panel, in a CTA
   int places_log2 = 0;     // panels whose sums are being collected at once
@@ -58,6 +59,7 @@ struct MmaParams {
   int warps_m_log2;    // of the CTA's warps that multiply, 2^this take different rows; the others share out K
   StreamShape stream;  // of matmul_stream.h, which needs neither partials nor counters
   WideShape wide;      // of matmul_wide.cuh, which does not either
+  int wide_early;      // of its weight_stages, filled before the predecessor has ended
   FoldedNorm norm;
   NextNorm next;
   int n_cols;  // K without padding

@@ -163,7 +163,16 @@ struct StreamWay {
   int most_warps;
   int cluster_log2;
   int n_clusters;  // that run at once
+  int early_kib;   // DeviceProfile's
 };
+
+// Stages of all rings of a CTA that are filled before its predecessor has ended. What an SM asks memory for comes in
+// the order in which it asks: activations, and whatever else the end of the predecessor lets a CTA ask for, wait for
+// the weights asked for before. So these are as many as memory brings in the meantime, and the rest is asked for behind
+// the activations.
+int early_stages(int n_stages, int stage_bytes, int early_kib) {
+  return std::clamp((early_kib << 10) / stage_bytes, 1, n_stages);
+}
 
 // As many warps as have two stages each, from most_warps down to four.
 StreamPlan fit_stream(const MmaShape& shape, const StreamWay& way, const DeviceProfile& profile) {
@@ -183,7 +192,9 @@ StreamPlan fit_stream(const MmaShape& shape, const StreamWay& way, const DeviceP
     find_places(plan.shape, work, slots_per_group);
     do plan.shared_bytes = StreamLayout::of(plan.shape, way.bytes, way.tokens_log2).n_bytes;
     while (plan.shared_bytes > room && --plan.shape.n_stages >= 2);
-    if (plan.shape.n_stages >= 2) return plan;
+    if (plan.shape.n_stages < 2) continue;
+    plan.shape.n_early = early_stages(plan.shape.n_stages, n_warps * way.bytes.chunk, way.early_kib);
+    return plan;
   }
   return {};
 }
@@ -207,7 +218,8 @@ StreamPlan plan_stream(const MmaShape& shape, int tile_bytes, bool two_types, co
                        .tokens_log2 = tokens_log2,
                        .most_warps = most_warps,
                        .cluster_log2 = cluster_log2,
-                       .n_clusters = n_clusters},
+                       .n_clusters = n_clusters,
+                       .early_kib = profile.early_kib},
                       profile);
   };
   const StreamPlan whole = fit(0, profile.n_sms);
@@ -228,7 +240,8 @@ StreamPlan plan_stream_int8(const MmaShape& shape, int tile_bytes, bool two_type
        .tokens_log2 = 0,
        .most_warps = std::min(profile.stream_int8_warps / 2 * 2, max_stream_int8_warps(tile_bytes, two_types)),
        .cluster_log2 = 0,
-       .n_clusters = profile.n_sms},
+       .n_clusters = profile.n_sms,
+       .early_kib = profile.early_int8_kib},
       profile);
 }
 
@@ -246,6 +259,8 @@ bool fit_rings(WidePlan& plan, int tile_bytes, const DeviceProfile& profile) {
       const int bytes = WideLayout::of(plan.shape, plan.tokens, warps_k, tile_bytes).n_bytes;
       if (bytes > room) continue;
       plan.shared_bytes = std::max(bytes, exchange) + kWideAlignment;
+      plan.early_stages =
+          early_stages(weight_stages, kWideWarps * (tile_bytes / wide_chunks_per_tile(tile_bytes)), profile.early_kib);
       return true;
     }
   }

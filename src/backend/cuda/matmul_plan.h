@@ -63,6 +63,7 @@ struct WidePlan {
   int slot_groups = 0, token_groups = 0;
   int cluster = 0;  // CTAs that share K
   WideShape shape;
+  int early_stages = 0;  // of its weight_stages, filled before the predecessor has ended
   int shared_bytes = 0;
 };
 

@@ -40,6 +40,7 @@ MmaParams resolve_parts(const MatmulArgs& args, const PartRange& range, int n_to
                    .warps_m_log2 = 0,
                    .stream = {},
                    .wide = {},
+                   .wide_early = 0,
                    .norm = args.norm,
                    .next = args.next,
                    .n_cols = matrix.n_cols};

@@ -23,6 +23,7 @@ struct HalfTileChunks {
 template <class Tile>
 struct Float16Rows {
   using Sums = spate::cuda::Sums<1, 1>;
+  static constexpr int kMaxTokens = 8;
 
   ActivationAddress x;
   int tokens_log2;
@@ -83,7 +84,7 @@ __global__ void __launch_bounds__(32 * (max_stream_warps(Tile::kBytes, !std::is_
   const uint32_t base = shared_address(shared);
   const ActivationAddress x(base, 0, tokens_log2);
   run_streaming<Chunks>(p, at, tokens_log2, shared, Float16Rows<Tile>{x, tokens_log2},
-                        Float16Rows<SecondTile>{x, tokens_log2}, [&](int) {
+                        Float16Rows<SecondTile>{x, tokens_log2}, [&](int, auto& ring) {
                           const ActivationCopy copy{.x = p.x,
                                                     .x_stride = p.x_stride,
                                                     .tokens_log2 = tokens_log2,
@@ -92,6 +93,7 @@ __global__ void __launch_bounds__(32 * (max_stream_warps(Tile::kBytes, !std::is_
                           const KShare k = cluster.k_share(p);
                           copy.tiles(k.first, k.n, base);
                           commit_copies();
+                          ring.fill_rest();
                           wait_for_copies<0>();
                         });
 #endif

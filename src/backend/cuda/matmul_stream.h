@@ -5,7 +5,8 @@
 // go round the multiplying warps, each of which has a ring of chunks in shared memory, filled by bulk copies that it
 // starts itself. So memory is read without a pause over the ends of panels, and before the kernel's predecessor has
 // ended. A warp leaves its sums of a segment in shared memory and goes on; two further warps add them up, in order, and
-// write them. Nobody waits at a barrier of the CTA.
+// write them; where a norm is folded into the product, its factors are these warps' business too. Nobody waits at a
+// barrier of the CTA once the kernel's predecessor has ended.
 //
 // The activations of all columns are in shared memory: those of 8 tokens leave long rows no room (matmul_few.cuh). So K
 // may be shared between the CTAs of a cluster. Each has its share of the K of all panels of the cluster, and the

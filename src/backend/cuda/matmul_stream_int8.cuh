@@ -21,6 +21,7 @@ struct OneTokenRows {
   static constexpr ByteOrder kOrder = Tile::kOrder;
   static constexpr int kFactorsBytes = kTileSubblocks * static_cast<int>(sizeof(SubblockFactors));
   using Sums = float[2];  // a lane's, of rows g and g + 8
+  static constexpr int kMaxTokens = 1;
 
   std::byte *words, *factors;
 
@@ -34,8 +35,9 @@ struct OneTokenRows {
     reinterpret_cast<SubblockFactors*>(factors)[tile * kTileSubblocks + subblock] =
         Tile::subblock_factors(scale, sum0, sum1);
   }
-  __device__ void prepare(const MmaParams& p, int warp, int n_warps) const {
-    ActivationQuantiser<OneTokenRows>(p, *this).template run<2>(warp, n_warps);
+  template <class Ring>
+  __device__ void prepare(const MmaParams& p, int warp, int n_warps, Ring& ring) const {
+    ActivationQuantiser<OneTokenRows>(p, *this).template run<4>(warp, n_warps, [&] { ring.fill_rest(); });
   }
 
   // Where registers hold a whole tile, its stage is given back first, so that all stages are under
@@ -106,13 +108,13 @@ __global__ void __launch_bounds__((kStreamInt8Threads<Tile, SecondTile>), 2)
   const StreamLayout at = StreamLayout::of(p.stream, bytes, 0);
   const OneTokenRows<Tile> first(shared, p);
   const OneTokenRows<SecondTile> second(shared + (kTwoTypes ? bytes.activations / 2 : 0), p);
-  run_streaming<Chunks>(p, at, 0, shared, first, second, [&](int warp) {
+  run_streaming<Chunks>(p, at, 0, shared, first, second, [&](int warp, auto& ring) {
     if constexpr (!kTwoTypes) {
-      first.prepare(p, warp, p.stream.n_warps);
+      first.prepare(p, warp, p.stream.n_warps, ring);
     } else if (warp % 2 == 0) {  // there is an even number of them
-      first.prepare(p, warp / 2, p.stream.n_warps / 2);
+      first.prepare(p, warp / 2, p.stream.n_warps / 2, ring);
     } else {
-      second.prepare(p, warp / 2, p.stream.n_warps / 2);
+      second.prepare(p, warp / 2, p.stream.n_warps / 2, ring);
     }
   });
 #endif

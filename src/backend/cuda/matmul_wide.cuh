@@ -31,9 +31,9 @@ class WeightRing {
  public:
   static constexpr int kPerTile = wide_chunks_per_tile(Tile::kBytes), kBytes = Tile::kBytes / kPerTile;
 
-  // from: the warp's first tile, of n_tiles. All lanes of the warp.
-  __device__ WeightRing(std::byte* ring, uint32_t barriers, int n_stages, const std::byte* from, int n_tiles,
-                        int warps_k)
+  // from: the warp's first tile, of n_tiles. Fills n_early of the stages. All lanes of the warp.
+  __device__ WeightRing(std::byte* ring, uint32_t barriers, int n_stages, int n_early, const std::byte* from,
+                        int n_tiles, int warps_k)
       : chunk_(ring),
         barrier_(barriers),
         last_barrier_(barriers + 8 * (n_stages - 1)),
@@ -45,15 +45,12 @@ class WeightRing {
       publish_barriers();
     }
     __syncwarp();
-    for (int i = 0; i < min(n_stages, n_tiles * kPerTile); ++i) {
-      fill();
-      next();
-    }
-    if (n_stages > n_tiles * kPerTile) {
-      chunk_ = ring;
-      barrier_ = barriers;
-    }
-    phase_ = 0;
+    fill_stages(0, min(n_early, n_tiles * kPerTile));
+  }
+
+  // Fills the stages from n_early on, before the first is read; n_tiles: as above.
+  __device__ void fill_rest(int n_early, int n_tiles) {
+    if (n_early < n_stages_) fill_stages(n_early, min(n_stages_, n_tiles * kPerTile));
   }
 
   // The current chunk, once it has come.
@@ -78,6 +75,20 @@ class WeightRing {
       from_ += is_second_ ? tile_step_ - kBytes : kBytes;
       is_second_ = !is_second_;
     }
+  }
+  // Stages [first, end), from the first stage on as the current one.
+  __device__ void fill_stages(int first, int end) {
+    std::byte* const ring = chunk_;
+    const uint32_t barriers = barrier_;
+    chunk_ += first * kBytes;
+    barrier_ += 8 * first;
+    for (int i = first; i < end; ++i) {
+      fill();
+      chunk_ += kBytes;
+      barrier_ += 8;
+    }
+    chunk_ = ring;
+    barrier_ = barriers;
   }
   __device__ void next() {
     chunk_ += kBytes;
@@ -252,21 +263,23 @@ __device__ __forceinline__ const std::byte* wide_panel(const MmaParams& p, int s
 }
 
 // A multiplying warp's way through the kernel up to its sums, for the format of its CTA. at: where the
-// host laid out the rings; that of activations has its barriers.
+// host laid out the rings; that of activations has its barriers. nowhere: as above.
 template <class Tile, int kTokens>
 __device__ __forceinline__ void multiply_cta(const MmaParams& p, const CtaPlace& place, const WideLayout& at, int warp,
                                              std::byte* shared, const ActivationRing& ring, uint32_t nowhere,
                                              Sums<kTokens / 8, 1>& sums) {
   const std::byte* panel = wide_panel(p, place.first_slot + place.warp_m, Tile::kBytes);
-  WeightRing<Tile> weights(shared + at.weights + warp * at.weights_of_warp,
-                           ring.barriers + 8 * (2 * p.wide.x_stages + warp * p.wide.weight_stages),
-                           p.wide.weight_stages, panel + int64_t{place.first_tile + place.warp_k} * Tile::kBytes,
-                           place.warp_tiles(), place.warps_k);
+  WeightRing<Tile> weights(
+      shared + at.weights + warp * at.weights_of_warp,
+      ring.barriers + 8 * (2 * p.wide.x_stages + warp * p.wide.weight_stages), p.wide.weight_stages, p.wide_early,
+      panel + int64_t{place.first_tile + place.warp_k} * Tile::kBytes, place.warp_tiles(), place.warps_k);
   wait_for_predecessor();
   const TokenShare share = TokenShare::of(min(p.n_tokens - place.first_token, kTokens));
   prepare_token_factors<8>(p, place.first_token + share.begin, share.end - share.begin, threadIdx.x, 32 * kWideWarps);
   sums = {};
   ActivationPlace x(ring, place.warp_k * kWideBoxes * kTokens * kWideBoxCols * 2);
+  x.wait();  // weights asked for before activations have come would have these wait
+  weights.fill_rest(p.wide_early, place.warp_tiles());
   if (place.warp_tiles() > 0) multiply_wide<Tile, kTokens>(weights, x, place.warp_tiles(), nowhere, sums);
   const int n_rounds = (place.n_tiles + place.warps_k - 1) / place.warps_k;
   if (place.warp_tiles() < n_rounds) skip_activations(x);

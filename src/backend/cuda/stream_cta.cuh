@@ -89,7 +89,12 @@ class ChunkRing {
     }
     __syncwarp();
     begin_segment();
-    for (int i = 0; i < p.stream.n_stages; ++i) fill(i);
+    for (int i = 0; i < p.stream.n_early; ++i) fill(i);
+  }
+
+  // Fills the stages that are left, once activations have been asked for.
+  __device__ void fill_rest() {
+    for (int i = p_.stream.n_early; i < p_.stream.n_stages; ++i) fill(i);
   }
 
   // The current stage, once its chunk has come.
@@ -214,6 +219,7 @@ class PanelSums {
   }
 
   // Writes every kFinishers-th of the slots that the CTA finishes, of SwiGLU's pairs, as their sums become complete.
+  template <int kMaxTokens>
   __device__ void finish_all(const CtaSlots& slots, int finisher) const {
     const int lane = threadIdx.x % 32, row = lane % kTileRows;
     if (slots.pairs) {
@@ -230,7 +236,7 @@ class PanelSums {
     }
     for (int i = finisher; i < slots.n; i += kFinishers) {
       // Waits where it needs the sums: the residual has been asked for by then. The panel's first row always waits.
-      store_sums<2>(p_, {slots[i], row, 0, lane / kTileRows, p_.n_tokens, 2}, [&](int token) {
+      store_sums<(kMaxTokens + 1) / 2>(p_, {slots[i], row, 0, lane / kTileRows, p_.n_tokens, 2}, [&](int token) {
         wait_full(i);
         return sum(i, token, row);
       });
@@ -321,8 +327,9 @@ __device__ __forceinline__ void multiply_all(const MmaParams& p, const CtaSlots&
 }
 
 // A CTA's work, its sums of 2^tokens_log2 tokens. Its multiplying warps fill their rings before the predecessor has
-// ended, then call prepare(warp), which readies the activations, and multiply when these are ready in all warps; the
-// others finish panels.
+// ended, as far as is early enough, then call prepare(warp, ring), which readies the activations and fills the rest of
+// the ring, and multiply when activations are ready in all of them; the
+// others meanwhile work out what sums are multiplied by (FoldedNorm), and finish panels. Neither waits for the others.
 template <class Chunks, class Rows, class SecondRows, typename Prepare>
 __device__ __forceinline__ void run_streaming(const MmaParams& p, const StreamLayout& at, int tokens_log2,
                                               std::byte* shared, const Rows& first, const SecondRows& second,
@@ -334,19 +341,27 @@ __device__ __forceinline__ void run_streaming(const MmaParams& p, const StreamLa
   const PanelSums panels(p, at, shared, tokens_log2, cluster);
   if (threadIdx.x == 32 * p.stream.n_warps) panels.init();
   ChunkRing<Chunks> ring(p, slots, at, shared, warp);
-  if (cluster.log2 > 0) cluster_arrive();
-  wait_for_predecessor();
-  if (finisher < 0) {
-    prepare(warp);
+  if (cluster.log2 > 0) {
+    cluster_arrive();
   } else {
-    prepare_token_factors<32>(p, 0, p.n_tokens, threadIdx.x - 32 * p.stream.n_warps, 32 * kFinishers);
+    __syncthreads();
   }
-  __syncthreads();
+  wait_for_predecessor();
+  constexpr int kWarpsReady = 1, kFactorsReady = 2;  // barriers
+  if (finisher < 0) {
+    prepare(warp, ring);
+    sync_some(kWarpsReady, 32 * p.stream.n_warps);
+  } else {
+    // A token's squares by so many lanes that those of all tokens are asked for at once.
+    prepare_token_factors<Rows::kMaxTokens == 1 ? 32 : 8>(p, 0, p.n_tokens, threadIdx.x - 32 * p.stream.n_warps,
+                                                          32 * kFinishers);
+    sync_some(kFactorsReady, 32 * kFinishers);
+  }
   if (cluster.log2 > 0) cluster_wait();  // all CTAs of the cluster are there and ready for sums
   if (finisher < 0) {
     multiply_all<Chunks>(p, slots, panels, first, second, warp, ring);
   } else {
-    panels.finish_all(slots.finished(cluster), finisher);
+    panels.template finish_all<Rows::kMaxTokens>(slots.finished(cluster), finisher);
   }
 }
 

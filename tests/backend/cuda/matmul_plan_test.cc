@@ -177,7 +177,7 @@ TEST(StreamPlan, AnEightBillionModelOnAnH200_SharesTheKOfDown) {
     const StreamPlan q4 = plan_stream(down, kQ4Bytes, false, kH200Room, profile);
     EXPECT_EQ(q4.n_ctas, 132);
     EXPECT_EQ(q4.shape.cluster_log2, 1);
-    EXPECT_EQ(q4.shape.n_warps, 22);
+    EXPECT_EQ(q4.shape.n_warps, 20);
     EXPECT_LE(tiles_of_slowest_warp(q4, 256), 6);
     const StreamPlan q6 = plan_stream(down, kQ6Bytes, false, kH200Room, profile);
     EXPECT_EQ(q6.n_ctas, 132);
@@ -230,6 +230,7 @@ TEST(StreamInt8Plan, EveryShape_FitsOrIsRefused) {
               ASSERT_LE(plan.n_ctas, profile.n_sms);
               ASSERT_LE(plan.n_ctas, n_slots);
               ASSERT_EQ(plan.shared_bytes, StreamLayout::of(plan.shape, bytes, 0).n_bytes);
+              ASSERT_TRUE(plan.shape.n_early >= 1 && plan.shape.n_early <= plan.shape.n_stages) << plan.shape.n_early;
               ASSERT_LE(plan.shared_bytes, profile.shared_bytes_per_block - 1024);
               ASSERT_GE(plan.shape.n_stages, 2);
               ASSERT_LE(plan.shape.n_warps, std::min(n_warps, max_stream_int8_warps(tile_bytes, two_types)));
