@@ -326,10 +326,10 @@ __device__ __forceinline__ void multiply_all(const MmaParams& p, const CtaSlots&
   }
 }
 
-// A CTA's work, its sums of 2^tokens_log2 tokens. Its multiplying warps fill their rings before the predecessor has
-// ended, as far as is early enough, then call prepare(warp, ring), which readies the activations and fills the rest of
-// the ring, and multiply when activations are ready in all of them; the
-// others meanwhile work out what sums are multiplied by (FoldedNorm), and finish panels. Neither waits for the others.
+// A CTA's work, its sums of 2^tokens_log2 tokens. Its multiplying warps fill the first stages of their rings before the
+// predecessor has ended, then call prepare(warp, ring), which readies the activations and fills the other stages, and
+// multiply when activations are ready in all of them. The other warps meanwhile work out what sums are multiplied by
+// (FoldedNorm), and finish panels. Neither waits for the others at a barrier.
 template <class Chunks, class Rows, class SecondRows, typename Prepare>
 __device__ __forceinline__ void run_streaming(const MmaParams& p, const StreamLayout& at, int tokens_log2,
                                               std::byte* shared, const Rows& first, const SecondRows& second,
